@@ -1,0 +1,41 @@
+"""Fixtures shared by all tests: every backend, and the real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankseg_rma.decoder.solver import BACKENDS
+
+REPOSITORY = Path(__file__).parents[1]
+DATA = Path(os.environ.get("RANKSEG_RMA_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(params=[*BACKENDS])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20251015)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    if not DATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the real data is missing in CI: {DATA}")
+        pytest.skip(f"no real data at {DATA}; set RANKSEG_RMA_DATA")
+    return DATA
+
+
+def random_probs(rng, num_classes, spatial_shape, sharpness=2.0, dtype=np.float32):
+    """Softmax of noise with a little spatial correlation, so that classes form blobs."""
+    from scipy.ndimage import gaussian_filter
+
+    logits = np.stack([gaussian_filter(rng.normal(size=spatial_shape), 1.0) for _ in range(num_classes)])
+    logits *= sharpness / logits.std()
+    exponent = np.exp(logits - logits.max(axis=0))
+    return (exponent / exponent.sum(axis=0)).astype(dtype)
