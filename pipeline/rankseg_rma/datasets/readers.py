@@ -1,0 +1,125 @@
+"""Layouts on disk: from a folder to cases, labels and splits. A new layout is one function here."""
+
+import json
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.cards import DatasetCard
+from rankseg_rma.volumes import case_id_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: its id, image and, where there is one, reference label map."""
+
+    case_id: str
+    image: Path
+    label: Path | None
+
+
+def list_cases(card: DatasetCard, root: str | Path) -> tuple[DatasetCard, list[Case]]:
+    """Cases of a data set, sorted by id, and the card completed by what the folder itself tells.
+
+    Raises:
+        FileNotFoundError: the folder, or a file of its layout, is missing.
+        DatasetError: the folder is not as the layout says.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(wrong("list_cases", "root", f"the folder of {card.name}", root, advice="See DATA.md."))
+    card, cases = {"msd": _read_msd}[card.layout](card, root)
+    if not cases:
+        raise DatasetError(wrong("list_cases", "data set", "at least one case", "none", path=root))
+    ids = [case.case_id for case in cases]
+    if len(set(ids)) < len(ids):
+        twice = sorted({case_id for case_id in ids if ids.count(case_id) > 1})
+        raise DatasetError(wrong("list_cases", "case ids", "unique", ", ".join(twice), path=root))
+    return card, sorted(cases, key=lambda case: case.case_id)
+
+
+def _read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
+    """Medical Segmentation Decathlon: dataset.json names the labels, modalities and training pairs."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        advice = "Give the folder that holds dataset.json, imagesTr and labelsTr."
+        raise FileNotFoundError(wrong("list_cases", "root", "a folder with dataset.json", root, advice=advice))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(value): str(name) for value, name in content["labels"].items() if int(value) > 0}
+        entries = [
+            (entry, None) if isinstance(entry, str) else (entry["image"], entry["label"])
+            for entry in content["training"]
+        ]
+        modality = ", ".join(str(name) for _, name in sorted(content["modality"].items()))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        got = f"{type(error).__name__}: {error}"
+        expected = "JSON with labels, modality and training, as in the Medical Segmentation Decathlon"
+        raise DatasetError(wrong("list_cases", "dataset.json", expected, got, path=path)) from error
+    known = {value: name.lower() for value, name in (card.labels or names).items()}
+    if known != {value: name.lower() for value, name in names.items()}:
+        raise DatasetError(wrong("list_cases", "labels", f"{card.labels} as on the card", names, path=path))
+    cases = [Case(case_id_of(image), _inside(root, image), _inside(root, label)) for image, label in entries]
+    return replace(card, labels=card.labels or names, modality=card.modality or modality), cases
+
+
+def _inside(root: Path, name: Any) -> Any:
+    """Path of a file that dataset.json names; it must lie in the folder."""
+    if name is None:
+        return None
+    path = root / str(name)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DatasetError(wrong("list_cases", "dataset.json", "paths inside its folder", name, path=root))
+    return path
+
+
+def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[str, list[str]]:
+    """Divide case ids into training, validation and test, by group and with the card's seed.
+
+    Args:
+        card: names the grouping, the share of test groups and the number of folds.
+        case_ids: all ids; their order does not matter.
+        fold: the fold that is validation, 0 to folds - 1.
+    Returns:
+        "training", "validation" and "test" to sorted ids. The test cases do not depend on the fold.
+    Raises:
+        ValueError: no such fold, or too few groups for one case in each part.
+    """
+    splits = card.splits
+    if not 0 <= fold < splits.folds:
+        raise ValueError(wrong("split_cases", "fold", f"0 to {splits.folds - 1}", fold))
+    groups: dict[str, list[str]] = {}
+    for case_id in sorted(case_ids):
+        groups.setdefault(_group_of(case_id, splits.group), []).append(case_id)
+    order = sorted(groups)
+    random.Random(splits.seed).shuffle(order)
+    num_test = round(len(order) * splits.test_fraction)
+    rest = order[num_test:]
+    if len(rest) < splits.folds:
+        got = f"{len(order)} groups of cases, {num_test} of them for the test"
+        raise ValueError(wrong("split_cases", "data set", f"large enough for {splits.folds} folds", got))
+    parts = {
+        "training": [group for place, group in enumerate(rest) if place % splits.folds != fold],
+        "validation": rest[fold :: splits.folds],
+        "test": order[:num_test],
+    }
+    return {part: sorted(case_id for group in names for case_id in groups[group]) for part, names in parts.items()}
+
+
+def _group_of(case_id: str, rule: str) -> str:
+    """The patient of a case.
+
+    Example:
+        >>> _group_of("hippocampus_007", "pair"), _group_of("hippocampus_008", "pair")
+        ('4', '4')
+    """
+    if rule == "case":
+        return case_id
+    number = re.search(r"(\d+)$", case_id)
+    if number is None:
+        raise DatasetError(wrong("split_cases", "case id", "ending in a number", repr(case_id), case_id=case_id))
+    return str((int(number[1]) + 1) // 2)

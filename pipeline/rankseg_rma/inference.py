@@ -1,0 +1,129 @@
+"""From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rankseg_rma.bundles import Bundle
+from rankseg_rma.checks import wrong
+from rankseg_rma.decoder import RMADecoder, expected_score
+from rankseg_rma.transforms import ScaleTemperature
+from rankseg_rma.volumes import find_slice_axis, read_grid, same_grid, voxel_volume_ml
+
+DECODERS = ("argmax", "rma")
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Probabilities of one case on the image's own grid.
+
+    Attributes:
+        probs: (class, *spatial) float32 tensor in [0, 1].
+        affine: (4, 4) of the image, to RAS+ mm.
+    """
+
+    probs: Any
+    affine: Any
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How probabilities become masks; see `RMADecoder`. ``temperature`` None means 1."""
+
+    metric: str = "dice"
+    unit: str = "volume"
+    slice_axis: str | int = "axial"
+    pruning_prob: float = 0.5
+    unassigned: str = "max_score"
+    temperature: float | None = None
+
+
+def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
+    """Preprocess, run the sliding window, and bring softmax probabilities back onto the image's own grid.
+
+    Args:
+        bundle: opened bundle.
+        image: path of the image.
+    Returns:
+        Probabilities whose spatial shape and affine are the image's.
+    Raises:
+        ValueError: what comes back does not lie on the image's grid (a transform cannot be inverted).
+    """
+    from monai.transforms import Invertd
+    from monai.utils import convert_to_dst_type
+
+    shape, affine = read_grid(image)
+    item = bundle.preprocessing({"image": str(image)})
+    with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
+        logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
+    item["pred"] = convert_to_dst_type(logits.float().softmax(dim=0), item["image"])[0]
+    del logits
+    invert = Invertd("pred", bundle.preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
+    pred = invert(item)["pred"]
+    fault = same_grid(pred.shape[1:], pred.affine.numpy(), shape[:3], affine)
+    if fault:
+        expected = "on the image's own grid after inversion"
+        raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
+    probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
+    return Probabilities(probs, affine)
+
+
+def decode(
+    probabilities: Probabilities, decoders: tuple[str, ...], options: DecodeOptions
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Label maps of each decoder, and what each mask is expected to score.
+
+    Args:
+        probabilities: native-grid probabilities before temperature.
+        decoders: some of "argmax" and "rma".
+        options: metric, unit and temperature; the temperature does not touch argmax's mask.
+    Returns:
+        uint8 (or wider) label maps (*spatial) by decoder, and one row per foreground label: label, mass of its
+        probabilities and each decoder's expected score and volume. Scores of both masks are taken under the same,
+        scaled probabilities; with unit="slice" they are means over the slices where label or mass is present.
+    """
+    probs = ScaleTemperature(options.temperature)(probabilities.probs).as_subclass(torch.Tensor)
+    axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
+    decoder = RMADecoder(
+        metric=options.metric, unit=options.unit, slice_axis=axis, pruning_prob=options.pruning_prob,
+        unassigned=options.unassigned,
+    )  # fmt: skip
+    decoding = decoder(probs)
+    masks = {}
+    if "argmax" in decoders:
+        masks["argmax"] = _argmax(probs).astype(decoding.labels.numpy().dtype)
+    if "rma" in decoders:
+        masks["rma"] = decoding.labels.numpy()
+    voxel_ml = voxel_volume_ml(probabilities.affine)
+    mass = decoding.mass.reshape(-1, len(probs)).sum(axis=0)
+    scores = {
+        name: expected_score(probs, mask, options.metric, unit=options.unit, slice_axis=axis)
+        for name, mask in masks.items()
+    }
+    rows = []
+    first = 0 if len(probs) == 1 else 1
+    for index in range(first, len(probs)):
+        label = index + 1 - first
+        row: dict[str, Any] = {"label": label, "expected_volume_ml": mass[index] * voxel_ml}
+        for name, mask in masks.items():
+            score = scores[name]
+            if options.unit == "slice":
+                score = _mean_over_slices(score, decoding.mass)
+            row[f"expected_{options.metric}_{name}"] = float(score[index])
+            row[f"volume_{name}_ml"] = np.count_nonzero(mask == label) * voxel_ml
+        rows.append(row)
+    return masks, rows
+
+
+def _argmax(probs: Any) -> Any:
+    """Argmax over classes; a single class is compared with one half. Faster than torch.argmax along axis 0."""
+    return (probs[0] > 0.5).numpy() if len(probs) == 1 else torch.max(probs, dim=0).indices.numpy()
+
+
+def _mean_over_slices(score: Any, mass: Any) -> Any:
+    """Mean of (unit, class) scores over the slices in which a voxel of the class is to be expected."""
+    present = mass >= 0.5
+    return np.where(present, score, 0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)

@@ -1,0 +1,219 @@
+"""MONAI transforms: RMA decoding in the place of AsDiscrete(argmax=True), and temperature scaling of probabilities."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.networks import one_hot
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+
+from rankseg_rma.checks import require_number, wrong
+from rankseg_rma.decoder import Decoding, RMADecoder
+from rankseg_rma.volumes import find_slice_axis
+
+SUMMARY_FIELDS = ("cutoff", "num_selected", "mass", "value")
+
+
+class AsDiscreteRMA(Transform):
+    """Decode probabilities for Dice or IoU; a drop-in for ``AsDiscrete(argmax=True)``.
+
+    Args:
+        argmax: accepted and ignored, so that a config can change ``_target_`` alone.
+        to_onehot: number of channels of a one-hot output; default: one channel of labels.
+        softmax: the input is logits: apply softmax first.
+        sigmoid: the input is logits: apply sigmoid first.
+        multilabel: classes may overlap: output one mask per class.
+        metric: "dice" or "iou", the score to maximise.
+        unit: "volume" ("image") or "slice": what one score is computed over.
+        slice_axis: "axial", "coronal" or "sagittal", found from the affine (RAS order where there is none), or an axis
+            of the spatial shape.
+        pruning_prob: a class whose largest probability is not above this selects nothing.
+        unassigned: "max_score", "background" or "void", for voxels above no cutoff.
+        dtype: output dtype; default float32, as AsDiscrete.
+        decoder: further arguments of `RMADecoder`: void_index, smooth, backend.
+
+    Raises:
+        ValueError, TypeError: as `RMADecoder`; also softmax and sigmoid together.
+    Example:
+        >>> AsDiscreteRMA(pruning_prob=0.3)(torch.tensor([[0.55, 0.9, 0.6], [0.45, 0.1, 0.4]]))
+        tensor([[1., 0., 1.]])
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
+
+    def __init__(
+        self,
+        argmax: Any = None,
+        to_onehot: int | None = None,
+        *,
+        softmax: bool = False,
+        sigmoid: bool = False,
+        multilabel: bool = False,
+        metric: str = "dice",
+        unit: str = "volume",
+        slice_axis: str | int = "axial",
+        pruning_prob: float = 0.5,
+        unassigned: str = "max_score",
+        dtype: Any = torch.float,
+        **decoder: Any,
+    ) -> None:
+        if softmax and sigmoid:
+            raise ValueError(wrong("AsDiscreteRMA", "softmax and sigmoid", "not both true", "both true"))
+        if isinstance(to_onehot, bool) or not isinstance(to_onehot, int | None):
+            raise ValueError(wrong("AsDiscreteRMA", "to_onehot", "a number of classes or None", repr(to_onehot)))
+        self.to_onehot, self.softmax, self.sigmoid, self.dtype = to_onehot, softmax, sigmoid, dtype
+        self.slice_axis = slice_axis
+        self.options = {
+            "metric": metric, "unit": unit, "multilabel": multilabel, "pruning_prob": pruning_prob,
+            "unassigned": unassigned, **decoder,
+        }  # fmt: skip
+        RMADecoder(**self.options)
+        find_slice_axis(None, slice_axis)
+
+    def decode(self, img: Any) -> tuple[torch.Tensor, Decoding]:
+        """Decode and return the discrete image with the decoder's findings; see ``__call__``."""
+        img = convert_to_tensor(img, track_meta=get_track_meta())
+        probs = img.as_subclass(torch.Tensor) if isinstance(img, torch.Tensor) else img
+        if self.softmax:
+            probs = torch.softmax(probs.float(), dim=0)
+        if self.sigmoid:
+            probs = torch.sigmoid(probs.float())
+        axis = -1
+        if self.options["unit"] == "slice":
+            affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
+            axis = find_slice_axis(affine, self.slice_axis, probs.ndim - 1)
+        decoding = RMADecoder(slice_axis=axis, **self.options)(probs)
+        labels = decoding.labels if self.options["multilabel"] else decoding.labels[None]
+        if self.to_onehot is not None and not self.options["multilabel"]:
+            labels = self._onehot(labels)
+        return convert_to_dst_type(labels.contiguous(), img, dtype=self.dtype)[0], decoding
+
+    def _onehot(self, labels: torch.Tensor) -> torch.Tensor:
+        """One channel per class; a void voxel is in none of them."""
+        void = labels == self.options.get("void_index", 255) if self.options["unassigned"] == "void" else None
+        inside = labels if void is None else torch.where(void, 0, labels)
+        hot = one_hot(inside.long(), num_classes=self.to_onehot, dim=0, dtype=torch.bool)
+        return hot if void is None else hot & ~void
+
+    def __call__(self, img: Any) -> torch.Tensor:
+        """Decode one item.
+
+        Args:
+            img: (class, *spatial) probabilities, or logits with softmax / sigmoid; a MetaTensor keeps its meta data.
+        Returns:
+            (1, *spatial) labels, (to_onehot, *spatial) one-hot, or (class, *spatial) masks when multilabel.
+        """
+        return self.decode(img)[0]
+
+
+class AsDiscreteRMAd(MapTransform):
+    """Dictionary twin of `AsDiscreteRMA`, a drop-in for ``AsDiscreted(argmax=True)``.
+
+    Args:
+        keys: items to decode.
+        argmax: as for AsDiscreted, one or one per key. A key whose entry is False beside a True one, as in
+            ``argmax=[True, False]`` for prediction and label, is not decoded, only turned to one-hot where asked;
+            a single value is ignored.
+        to_onehot, softmax, sigmoid, multilabel: one, or one per key.
+        keep_summary: leave cutoff, num_selected, mass and value in the item, under ``<key>_rma``.
+        allow_missing_keys: do not raise when a key is missing.
+        options: further arguments of `AsDiscreteRMA`.
+    """
+
+    backend = AsDiscreteRMA.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        argmax: Sequence[bool] | bool | None = None,
+        to_onehot: Sequence[int | None] | int | None = None,
+        *,
+        softmax: Sequence[bool] | bool = False,
+        sigmoid: Sequence[bool] | bool = False,
+        multilabel: Sequence[bool] | bool = False,
+        keep_summary: bool = False,
+        allow_missing_keys: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        size = len(self.keys)
+        several = isinstance(argmax, Sequence) and any(argmax)
+        self.decoded = ensure_tuple_rep(argmax if several else True, size)
+        self.keep_summary = keep_summary
+        per_key = [ensure_tuple_rep(value, size) for value in (to_onehot, softmax, sigmoid, multilabel)]
+        per_key += [ensure_tuple_rep(value, size) for value in options.values()]
+        names = ("to_onehot", "softmax", "sigmoid", "multilabel", *options)
+        self.converters = [
+            AsDiscreteRMA(**dict(zip(names, values, strict=True))) for values in zip(*per_key, strict=True)
+        ]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key, decoded, converter in self.key_iterator(d, self.decoded, self.converters):
+            if not decoded:
+                if converter.to_onehot is not None:
+                    hot = one_hot(convert_to_tensor(d[key]), num_classes=converter.to_onehot, dim=0)
+                    d[key] = convert_to_dst_type(hot, d[key], dtype=converter.dtype)[0]
+                continue
+            d[key], decoding = converter.decode(d[key])
+            if self.keep_summary:
+                d[f"{key}_rma"] = {name: getattr(decoding, name) for name in SUMMARY_FIELDS}
+        return d
+
+
+class ScaleTemperature(Transform):
+    """Scale the confidence of probabilities: ``p ** (1 / T)``, renormalised; equal to softmax(logits / T).
+
+    T > 1 softens, T < 1 sharpens. The order of the classes, so argmax, stays as it is. RMA believes the probabilities;
+    this is where a temperature fitted on validation cases enters.
+
+    Args:
+        temperature: T, in [0.05, 20]; 1 or None changes nothing.
+
+    Source:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    Example:
+        >>> ScaleTemperature(0.5)(torch.tensor([[0.8], [0.2]])).T
+        tensor([[0.9412, 0.0588]])
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
+
+    def __init__(self, temperature: float | None) -> None:
+        low, high = TEMPERATURE_RANGE
+        self.temperature = require_number("ScaleTemperature", "temperature", temperature or 1.0, low, high)
+
+    def __call__(self, img: Any) -> torch.Tensor:
+        """Return (class, *spatial) probabilities; a single class is paired with its complement, zeros stay zeros."""
+        img = convert_to_tensor(img, track_meta=get_track_meta())
+        if self.temperature == 1.0:
+            return img
+        probs = img.as_subclass(torch.Tensor).clamp(0, 1)
+        scaled = probs ** (1 / self.temperature)
+        total = scaled + (1 - probs) ** (1 / self.temperature) if len(probs) == 1 else scaled.sum(dim=0, keepdim=True)
+        scaled /= total.clamp_min(torch.finfo(total.dtype).tiny)
+        return convert_to_dst_type(scaled, img)[0]
+
+
+class ScaleTemperatured(MapTransform):
+    """Dictionary twin of `ScaleTemperature`."""
+
+    backend = ScaleTemperature.backend
+
+    def __init__(self, keys: KeysCollection, temperature: float | None, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.converter = ScaleTemperature(temperature)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.converter(d[key])
+        return d
+
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+AsDiscreteRMAD = AsDiscreteRMADict = AsDiscreteRMAd
+ScaleTemperatureD = ScaleTemperatureDict = ScaleTemperatured
