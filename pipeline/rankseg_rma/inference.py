@@ -10,23 +10,11 @@ import torch
 from rankseg_rma.bundles import Bundle
 from rankseg_rma.checks import wrong
 from rankseg_rma.decoder import RMADecoder, expected_score
+from rankseg_rma.probabilities import Probabilities
 from rankseg_rma.transforms import ScaleTemperature
 from rankseg_rma.volumes import find_slice_axis, read_grid, same_grid, voxel_volume_ml
 
 DECODERS = ("argmax", "rma")
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """Probabilities of one case on the image's own grid.
-
-    Attributes:
-        probs: (class, *spatial) float32 tensor in [0, 1].
-        affine: (4, 4) of the image, to RAS+ mm.
-    """
-
-    probs: Any
-    affine: Any
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
     from monai.transforms import Invertd
     from monai.utils import convert_to_dst_type
 
-    shape, affine = read_grid(image)
+    grid = read_grid(image)
     item = bundle.preprocessing({"image": str(image)})
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
@@ -63,12 +51,12 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
     del logits
     invert = Invertd("pred", bundle.preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
     pred = invert(item)["pred"]
-    fault = same_grid(pred.shape[1:], pred.affine.numpy(), shape[:3], affine)
+    fault = same_grid(pred.shape[1:], pred.affine.numpy(), grid.shape, grid.affine)
     if fault:
         expected = "on the image's own grid after inversion"
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
-    return Probabilities(probs, affine)
+    return Probabilities(probs, grid.affine, grid.header)
 
 
 def decode(
@@ -112,7 +100,7 @@ def decode(
             score = scores[name]
             if options.unit == "slice":
                 score = _mean_over_slices(score, decoding.mass)
-            row[f"expected_{options.metric}_{name}"] = float(score[index])
+            row[f"expected_score_{name}"] = float(score[index])
             row[f"volume_{name}_ml"] = np.count_nonzero(mask == label) * voxel_ml
         rows.append(row)
     return masks, rows

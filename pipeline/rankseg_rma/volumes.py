@@ -1,4 +1,4 @@
-"""Volumes on disk: an array with the affine that places it in the patient, NIfTI through nibabel, others through SimpleITK."""
+"""Volumes on disk: an array with the affine that places it in the patient; NIfTI by nibabel, others by SimpleITK."""
 
 import os
 from collections.abc import Iterator
@@ -142,26 +142,44 @@ def read_volume(path: str | Path, dtype: Any = None) -> Volume:
     try:
         volume = _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_sitk(path)
     except Exception as error:  # nibabel, zlib, gzip and SimpleITK raise a dozen kinds for a damaged file
-        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        advice = "The file is damaged or no image: copy it again."
-        raise ValueError(wrong("read_volume", "file", "a readable volume", got, path=path, advice=advice)) from error
+        raise _unreadable(path, error) from error
     if volume.array.ndim not in (3, 4):
         raise ValueError(wrong("read_volume", "volume", "of 3 (or 4) axes", volume.array.shape, path=path))
     return volume if dtype is None else Volume(volume.array.astype(dtype, copy=False), volume.affine, volume.header)
 
 
-def read_grid(path: str | Path) -> tuple[tuple[int, ...], Any]:
-    """Shape and affine of a volume; NIfTI voxels are not read."""
-    if str(path).lower().endswith(NIFTI_SUFFIXES) and Path(path).is_file():
+@dataclass(frozen=True)
+class Grid:
+    """Spatial shape, affine and header of a volume; see `Volume`."""
+
+    shape: tuple[int, ...]
+    affine: Any
+    header: Any = None
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Grid of a volume; the voxels of a NIfTI file are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_volume`.
+    """
+    path = Path(path)
+    if path.is_file() and path.name.lower().endswith(NIFTI_SUFFIXES):
         import nibabel
 
         try:
             image = nibabel.load(path)
-            return tuple(image.shape), image.affine
-        except Exception:  # noqa: S110 - read_volume says what is wrong
-            pass
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        return Grid(tuple(image.shape[:3]), image.affine, image.header)
     volume = read_volume(path)
-    return volume.array.shape, volume.affine
+    return Grid(volume.array.shape[-3:], volume.affine)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    advice = "The file is damaged or no image: copy it again."
+    return ValueError(wrong("read_volume", "file", "a readable volume", got, path=path, advice=advice))
 
 
 def _read_nifti(path: Path) -> Volume:

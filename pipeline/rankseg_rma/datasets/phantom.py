@@ -82,7 +82,7 @@ def render_case(rng: np.random.Generator, index: int) -> tuple[Any, Any, Any]:
             tumour |= inside & liver
     hu, liver_part, tumour_part = (_average(part) for part in (hu, liver, tumour))
     noise = gaussian_filter(rng.normal(size=shape), 0.6)
-    hu += rng.uniform(14, 22) * noise / noise.std()
+    hu += rng.uniform(11, 17) * noise / noise.std()
     label = np.where(tumour_part >= 0.5, 2, np.where(liver_part >= 0.5, 1, 0)).astype(np.uint8)
     return np.clip(np.round(hu), -1024, 1500).astype(np.int16), label, _affine(rng, spacing, shape, index % 4 == 1)
 
@@ -144,11 +144,13 @@ def _lesions(rng: np.random.Generator, liver: Any, step_mm: Any, with_tumours: b
     places = np.argwhere(liver)
     origin = -0.5 * np.array(liver.shape) * step_mm
     kinds = [True] * int(rng.integers(1, 6) if with_tumours else 0) + [False] * int(rng.integers(1, 3))
-    lesions = []
+    lesions: list[_Lesion] = []
     for is_tumour in kinds:
         centre = origin + (places[rng.integers(len(places))] + 0.5) * step_mm
-        diameter = float(np.exp(rng.uniform(np.log(3), np.log(40 if is_tumour else 14))))
-        contrast = -rng.uniform(22, 55) if is_tumour else -rng.uniform(10, 24)
+        # The first tumour of a case is one that a reader would not miss.
+        low, high = (3 if lesions else 10, 40) if is_tumour else (3, 14)
+        diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        contrast = -rng.uniform(28, 65) if is_tumour else -rng.uniform(12, 26)
         lesions.append(_Lesion(centre, diameter, contrast, is_tumour))
     return lesions
 

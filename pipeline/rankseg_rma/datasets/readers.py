@@ -110,6 +110,26 @@ def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[s
     return {part: sorted(case_id for group in names for case_id in groups[group]) for part, names in parts.items()}
 
 
+def read_part(datalist: str | Path, part: str) -> list[dict[str, str]]:
+    """Entries {image, label} of one part of a data list, as training writes it into ``configs/datalist.json``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: no such part, or the file is no data list.
+    """
+    path = Path(datalist)
+    if not path.is_file():
+        raise FileNotFoundError(wrong("read_part", "datalist", "an existing datalist.json", path))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise DatasetError(wrong("read_part", "datalist", "a JSON mapping of lists", str(error), path=path)) from error
+    if part not in parts:
+        raise DatasetError(wrong("read_part", "part", "one of " + ", ".join(parts), repr(part), path=path))
+    return parts[part]
+
+
 def _group_of(case_id: str, rule: str) -> str:
     """The patient of a case.
 

@@ -1,0 +1,82 @@
+"""Figures, matplotlib only; colours are safe for colour-blind readers."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+# Okabe and Ito's palette.
+COLOURS = {"reference": "#009E73", "argmax": "#E69F00", "rma": "#56B4E9"}
+_LABEL_COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#009E73", "#F0E442", "#56B4E9")
+
+
+def draw_paired(scores: pandas.DataFrame, first: str, second: str, metric: str) -> Figure:
+    """Scatter of the second decoder's score over the first's, one mark per case and label."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0)
+    markers = "osD^vP"
+    part = scores[scores["metric"] == metric]
+    for place, (name, rows) in enumerate(part.groupby("label_name", sort=False)):
+        table = rows.pivot(index="case_id", columns="decoder", values="value")
+        if {first, second} <= set(table):
+            colour, marker = _LABEL_COLOURS[place % len(_LABEL_COLOURS)], markers[place % len(markers)]
+            axes.scatter(
+                table[first], table[second], s=34, alpha=0.75, color=colour, marker=marker, label=str(name), linewidth=0
+            )
+    axes.set(xlabel=f"{metric} with {first}", ylabel=f"{metric} with {second}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(f"Above the line: {second} is better", fontsize=10)
+    return figure
+
+
+def draw_slice(image: Any, masks: Mapping[str, Any], window: tuple[float, float], aspect: float, title: str) -> Figure:
+    """One slice with the contours of every mask.
+
+    Args:
+        image: (rows, columns), first row at the bottom.
+        masks: (rows, columns) bool by name; names in COLOURS get their colour. Empty masks draw nothing.
+        window: grey values shown as black and white.
+        aspect: height of a pixel over its width, in mm.
+        title: line above the picture.
+    """
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(
+        image, cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=aspect, interpolation="nearest"
+    )
+    styles = {"reference": ("solid", 2.2), "argmax": ("dashed", 1.6), "rma": ("solid", 1.4)}
+    for name, mask in masks.items():
+        line, width = styles.get(name, ("dotted", 1.4))
+        if np.any(mask):
+            axes.contour(mask, levels=[0.5], colors=[COLOURS.get(name, "#CC79A7")], linewidths=width, linestyles=line)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def draw_speed(names: Sequence[str], seconds: Sequence[float], reads: str) -> Figure:
+    """Bars of decode times on a logarithmic axis."""
+    figure = Figure(figsize=(6.4, 0.42 * len(names) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    colours = [COLOURS["rma"] if name.startswith("RankSEG-RMA") else "0.72" for name in names]
+    bars = axes.barh(list(names)[::-1], list(seconds)[::-1], color=colours[::-1])
+    axes.bar_label(bars, [f"{value:.3g} s" for value in list(seconds)[::-1]], padding=4, fontsize=9)
+    axes.set(xscale="log", xlabel=reads, xlim=(min(seconds) / 2, max(seconds) * 4))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def to_data_url(figure: Figure) -> str:
+    """The figure as a PNG inside a data URL."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

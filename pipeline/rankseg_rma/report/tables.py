@@ -1,0 +1,109 @@
+"""Tables from tidy rows: MONAI's three files, nnU-Net's summary, and what a page shows."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from rankseg_rma.checks import wrong
+
+
+def patient_of(case_id: str, rule: str | None) -> str:
+    """The patient of a case, for resampling whole patients.
+
+    Args:
+        case_id: for example "hippocampus_007".
+        rule: None (every case alone), "pair" (ids 2k - 1 and 2k belong together) or a regular expression whose first
+            group is the patient.
+    Raises:
+        ValueError: the rule does not fit the id.
+    Example:
+        >>> patient_of("hippocampus_007", "pair"), patient_of("p12_left", r"^(p[0-9]+)_")
+        ('4', 'p12')
+    """
+    if rule is None:
+        return case_id
+    found = re.search(r"(\d+)$" if rule == "pair" else rule, case_id)
+    if found is None or not found.groups():
+        expected = "'pair' or a regular expression with one group that fits every case id"
+        raise ValueError(wrong("evaluate", "cluster", expected, repr(rule), case_id=case_id))
+    return str((int(found[1]) + 1) // 2) if rule == "pair" else found[1]
+
+
+def write_monai_files(folder: Path, rows: Sequence[Mapping[str, Any]], predictions: Path) -> list[Path]:
+    """Write metrics.csv, mean_dice_raw.csv and mean_dice_summary.csv as MONAI's MetricsSaver does.
+
+    Classes are the foreground labels in order; file names are those of the predictions.
+    """
+    from monai.handlers.utils import write_metrics_reports
+
+    table = (
+        pandas.DataFrame(list(rows)).query("metric == 'dice'").pivot(index="case_id", columns="label", values="value")
+    )
+    values = table.to_numpy(np.float64)
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a mean over nothing is NaN, as MONAI writes it
+        write_metrics_reports(
+            folder,
+            images=[str(predictions / case_id) for case_id in table.index],
+            metrics={"mean_dice": float(np.nanmean(values))},
+            metric_details={"mean_dice": values},
+            summary_ops="*",
+        )
+    return [folder / name for name in ("metrics.csv", "mean_dice_raw.csv", "mean_dice_summary.csv")]
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], predictions: Mapping[str, Path], references: Mapping[str, Path]
+) -> dict[str, Any]:
+    """nnU-Net's summary.json: metric_per_case, mean per label, foreground_mean; the empty policy is named beside."""
+    cases: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row["metric"] not in ("dice", "iou"):
+            continue
+        entry = cases.setdefault(row["case_id"], {}).setdefault(str(row["label"]), {})
+        entry["Dice" if row["metric"] == "dice" else "IoU"] = row["value"]
+        entry.update(TP=row["tp"], FP=row["fp"], FN=row["fn"], n_pred=row["n_prediction"], n_ref=row["n_reference"])
+    labels = sorted({label for entry in cases.values() for label in entry}, key=int)
+    names = ("Dice", "IoU", "TP", "FP", "FN", "n_pred", "n_ref")
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    means = {
+        label: {name: mean([entry[label][name] for entry in cases.values() if label in entry]) for name in names}
+        for label in labels
+    }
+    return {
+        "empty_policy": rows[0]["empty_policy"],
+        "metric_per_case": [
+            {"reference_file": str(references[c]), "prediction_file": str(predictions[c]), "metrics": entry}
+            for c, entry in cases.items()
+        ],
+        "mean": means,
+        "foreground_mean": {name: mean([means[label][name] for label in labels]) for name in names},
+    }
+
+
+def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of the comparison that people read: scores in points (0 to 100), interval, and cases that moved."""
+    rows = []
+    for row in paired[paired["metric"].isin(list(metrics))].to_dict("records"):
+        rows.append({
+            "label": str(row["label_name"]),
+            "score": str(row["metric"]).replace("_", " "),
+            "decoder": f"{row['first']} -> {row['second']}",
+            "first": f"{100 * row['mean_first']:.2f}",
+            "second": f"{100 * row['mean_second']:.2f}",
+            "difference": f"{100 * row['mean']:+.2f}",
+            "interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
+            "moved": f"{row['improved']} / {row['unchanged']} / {row['worsened']}",
+            "extremes": f"{100 * row['smallest']:+.1f} to {100 * row['largest']:+.1f}",
+            "cases": str(row["num_pairs"]),
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,170 @@
+"""Commands that make masks: from images with a bundle, or from saved probabilities."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rankseg_rma.checks import require_number, wrong
+from rankseg_rma.volumes import case_id_of, list_volumes, replacing, write_volume
+from rankseg_rma.workflows.outcome import Outcome, describe_failure, peak_memory_bytes, track, write_csv
+
+INFERENCE_COLUMNS = (
+    "case_id", "label", "label_name", "metric", "unit", "expected_score_argmax", "expected_score_rma",
+    "expected_volume_ml", "volume_argmax_ml", "volume_rma_ml", "temperature", "temperature_source",
+    "seconds", "peak_memory_bytes",
+)  # fmt: skip
+
+
+def choose_temperature(given: str | None, stored: float | None) -> tuple[float | None, str]:
+    """Temperature and where it comes from.
+
+    Args:
+        given: what the user said: "none", a number, the path of a temperature file, or None for the stored one.
+        stored: the temperature stored beside model or probabilities, if any.
+    Returns:
+        (temperature or None, "stored" | "given" | "none").
+    """
+    if given is None:
+        return stored, "none" if stored is None else "stored"
+    if given.lower() == "none":
+        return None, "none"
+    try:
+        number = float(given)
+    except ValueError:
+        from rankseg_rma.bundles import read_temperature
+
+        return read_temperature(given), "given"
+    return require_number("infer", "temperature", number, 0.05, 20), "given"
+
+
+def infer_cases(
+    bundle_root: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    decoders: tuple[str, ...],
+    options: Any,
+    temperature: str | None,
+    save_probabilities: bool,
+    device: str | None,
+) -> Outcome:
+    """Run a bundle over images, decode on the native grid, and write masks and inference.csv.
+
+    Args:
+        bundle_root: finished bundle; its config runs as code.
+        inputs: image files and folders of images.
+        out: gets a folder of masks per decoder, and inference.csv.
+        decoders: some of "argmax", "rma".
+        options: `inference.DecodeOptions`; its temperature is set here.
+        temperature: as for `choose_temperature`.
+        save_probabilities: also write the probabilities, before temperature, as 4D NIfTI.
+        device: torch device; None takes CUDA where there is one.
+    """
+    images = find_inputs(inputs)
+    from rankseg_rma.bundles import TEMPERATURE_FILE, open_bundle
+    from rankseg_rma.inference import predict_probabilities
+    from rankseg_rma.probabilities import write_probabilities
+
+    bundle = open_bundle(bundle_root, device)
+    chosen, source = choose_temperature(temperature, bundle.temperature)
+    folder = out / "probabilities"
+    if save_probabilities and (bundle_root / TEMPERATURE_FILE).is_file():
+        with replacing(folder / "temperature.json") as temporary:
+            shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)
+
+    def predict(case_id: str, path: Path) -> Any:
+        probabilities = predict_probabilities(bundle, path)
+        if save_probabilities:
+            write_probabilities(folder / f"{case_id}.nii.gz", probabilities)
+        return probabilities
+
+    options = replace(options, temperature=chosen)
+    return _decode_cases(images, predict, out, decoders, options, source, bundle.label_names)
+
+
+def decode_probabilities(
+    inputs: Sequence[Path], out: Path, decoders: tuple[str, ...], options: Any, temperature: str | None
+) -> Outcome:
+    """Decode saved probability volumes; arguments as `infer_cases`.
+
+    A temperature.json beside the probabilities is used by default.
+    """
+    volumes = find_inputs(inputs)
+    from rankseg_rma.bundles import read_temperature
+    from rankseg_rma.probabilities import read_probabilities
+
+    beside = {path.parent / "temperature.json" for path in volumes.values()}
+    stored = [read_temperature(path) for path in sorted(beside) if path.is_file()]
+    if len(set(stored)) > 1 or (stored and len(stored) < len(beside)):
+        advice = "Give --temperature, or decode the folders one by one."
+        raise ValueError(wrong("decode", "temperature", "one for all inputs", "folders that differ", advice=advice))
+    chosen, source = choose_temperature(temperature, stored[0] if stored else None)
+    options = replace(options, temperature=chosen)
+    return _decode_cases(volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, ())
+
+
+def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Image files by case id, from files and folders.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or there is no image at all.
+        ValueError: two files have the same case id.
+    """
+    found: dict[str, Path] = {}
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(wrong("find_inputs", "input", "an existing file or folder", path))
+        for case_id, file in (list_volumes(path) if path.is_dir() else {case_id_of(path): path}).items():
+            if case_id in found:
+                got = f"{found[case_id]} and {file}"
+                raise ValueError(wrong("find_inputs", "case ids", "unique", got, case_id=case_id))
+            found[case_id] = file
+    if not found:
+        expected = "a folder with .nii.gz, .nii, .mha or .nrrd files"
+        raise FileNotFoundError(wrong("find_inputs", "input", expected, ", ".join(map(str, inputs)) or "nothing"))
+    return found
+
+
+def _decode_cases(
+    cases: Mapping[str, Path],
+    load: Callable[[str, Path], Any],
+    out: Path,
+    decoders: tuple[str, ...],
+    options: Any,
+    source: str,
+    names: Sequence[str],
+) -> Outcome:
+    """Decode every case that ``load`` gives, write its masks and the rows of inference.csv."""
+    from rankseg_rma.inference import decode
+
+    outcome = Outcome(out)
+    if "rma" in decoders and options.temperature is None:
+        outcome.notes.append(
+            "warning: no temperature is used, so RMA takes the probabilities as they are. Training fits one on "
+            "validation cases; --temperature gives one."
+        )
+    elif "rma" in decoders:
+        outcome.notes.append(f"RMA decodes at temperature {options.temperature:.3f} ({source})")
+    rows: list[dict[str, Any]] = []
+    for case_id, path in track(cases.items(), "decoding", len(cases)):
+        started = time.perf_counter()
+        try:
+            probabilities = load(case_id, path)
+            masks, scores = decode(probabilities, decoders, options)
+            for name, mask in masks.items():
+                write_volume(out / name / f"{case_id}.nii.gz", mask, probabilities.affine, probabilities.header)
+        except Exception as error:  # one bad case must not cost the cohort
+            outcome.failed[case_id] = describe_failure(error, path)
+            continue
+        shared = {
+            "case_id": case_id, "metric": options.metric, "unit": options.unit,
+            "temperature": options.temperature or 1.0, "temperature_source": source,
+            "seconds": round(time.perf_counter() - started, 4), "peak_memory_bytes": peak_memory_bytes(),
+        }  # fmt: skip
+        for row in scores:
+            place = row["label"] - 1
+            rows.append({**shared, **row, "label_name": names[place] if place < len(names) else str(row["label"])})
+    outcome.written.append(write_csv(out / "inference.csv", rows, INFERENCE_COLUMNS))
+    return outcome

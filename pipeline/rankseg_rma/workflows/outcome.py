@@ -1,0 +1,57 @@
+"""What every command shares: its outcome, progress, CSV files and the wording of a failed case."""
+
+import resource
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+DECODERS = ("argmax", "rma")
+
+
+@dataclass
+class Outcome:
+    """What a command did: files written, notes for the reader, and the cases that failed with the reason."""
+
+    out: Path
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Iterate with a progress bar on stderr; silent when that is no terminal."""
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    console = Console(stderr=True)
+    yield from rich_track(items, description, total=total, console=console, disable=not console.is_terminal)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
+    """Write rows as UTF-8 CSV with a stable column order; missing values stay empty."""
+    import pandas
+
+    from rankseg_rma.volumes import replacing
+
+    with replacing(path) as temporary:
+        pandas.DataFrame(list(rows), columns=list(columns)).to_csv(temporary, index=False, encoding="utf-8")
+    return path
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def describe_failure(error: BaseException, path: Path) -> str:
+    """One line that names the file and the first cause."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = " ".join(str(error if isinstance(error, ValueError | FileNotFoundError) else cause).split())
+    place = "" if str(path) in text else f" ({path})"
+    return f"{type(cause).__name__}: {text[:300]}{place}"

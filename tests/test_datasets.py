@@ -1,0 +1,140 @@
+"""Cards, readers, splits and the phantom."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from rankseg_rma.checks import DatasetError
+from rankseg_rma.datasets import list_cards, list_cases, load_card, split_cases
+from rankseg_rma.datasets.phantom import make_phantom, render_case
+from rankseg_rma.volumes import list_volumes, read_volume, write_volume
+from rankseg_rma.workflows.data import check_dataset
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom")
+    make_phantom(root, 5, seed=3)
+    return root
+
+
+def test_every_card_loads():
+    assert {"phantom", "msd", "msd_hippocampus"} <= set(list_cards())
+    for name in list_cards():
+        assert load_card(name).name == name
+    card = load_card("msd_hippocampus")
+    assert card.labels == {1: "anterior", 2: "posterior"}
+    with pytest.raises(AttributeError):
+        card.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": {1: "a", 3: "b"}}, "labels must be a mapping from 1, 2, ... to names"),
+        ({"spacing_mm": [1, -1, 1]}, "spacing_mm must be"),
+        ({"roi_size": [64, 64]}, "roi_size must be"),
+        ({"layout": "bids"}, "layout must be one of msd"),
+        ({"intensity": {"kind": "window", "low": 5, "high": 1}}, "low < high"),
+        ({"splits": {"group": "case", "folds": 5, "seed": 0}}, "missing test_fraction"),
+        ({"colour": "red"}, "unknown colour"),
+        ({"name": "other"}, "name must be the file's name"),
+    ],
+)
+def test_bad_cards_are_named(tmp_path, change, message):
+    content = yaml.safe_load(list_cards()["phantom"].read_text())
+    path = tmp_path / "phantom.yaml"
+    path.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(DatasetError, match=message) as error:
+        load_card(path)
+    assert str(path) in str(error.value)
+
+
+def test_unknown_name_is_guessed():
+    with pytest.raises(DatasetError, match="Did you mean 'phantom'"):
+        load_card("phantm")
+
+
+def test_phantom_is_seeded_and_has_what_it_promises(phantom):
+    card, cases = list_cases(load_card("phantom"), phantom)
+    assert len(cases) == 5
+    assert card.labels == {1: "liver", 2: "tumour"}
+    affines, tumours = [], []
+    for case in cases:
+        image, label = read_volume(case.image), read_volume(case.label)
+        assert image.array.shape == label.array.shape
+        assert (label.array == 1).sum() > 1000
+        assert 60 < image.array[label.array == 1].mean() < 140
+        affines.append(image.affine)
+        tumours.append(int((label.array == 2).sum()))
+    assert tumours[3] == 0
+    assert min(tumours[:3]) > 0
+    oblique = [np.count_nonzero(np.abs(affine[:3, :3]) > 1e-6) > 3 for affine in affines]
+    assert oblique == [False, True, False, False, False]
+    again, _, _ = render_case(np.random.default_rng([3, 2]), 2)
+    np.testing.assert_array_equal(read_volume(cases[2].image).array, again)
+
+
+def test_splits_keep_subjects_together(real_data):
+    card, cases = list_cases(load_card("msd_hippocampus"), real_data / "msd_hippocampus")
+    ids = [case.case_id for case in cases]
+    tests = set()
+    for fold in range(card.splits.folds):
+        parts = split_cases(card, ids[::-1], fold)
+        assert sorted(sum(parts.values(), [])) == ids
+        subjects = {part: {(int(case[-3:]) + 1) // 2 for case in names} for part, names in parts.items()}
+        assert not subjects["training"] & subjects["validation"]
+        assert not subjects["training"] & subjects["test"]
+        assert not subjects["validation"] & subjects["test"]
+        tests.add(tuple(parts["test"]))
+    assert len(tests) == 1
+    assert len(ids) == 194
+
+
+def test_real_hippocampus_is_clean(real_data):
+    assert check_dataset("msd_hippocampus", real_data / "msd_hippocampus") == (194, [])
+
+
+def test_damage_is_found_and_named(phantom, tmp_path):
+    import shutil
+
+    root = tmp_path / "damaged"
+    shutil.copytree(phantom, root)
+    images, labels = list_volumes(root / "imagesTr"), list_volumes(root / "labelsTr")
+    images["phantom_000"].write_bytes(images["phantom_000"].read_bytes()[:5000])
+    labels["phantom_001"].unlink()
+    label = read_volume(labels["phantom_002"])
+    write_volume(labels["phantom_002"], label.array + 5, label.affine)
+    label = read_volume(labels["phantom_004"])
+    write_volume(labels["phantom_004"], label.array, label.affine + np.eye(4, k=3) * 30)
+    _, faults = check_dataset("phantom", root)
+    found = {fault["case_id"]: fault["problem"] for fault in faults}
+    assert "must be a readable volume" in found["phantom_000"]
+    assert "must be an existing file" in found["phantom_001"]
+    assert "labels outside 0 to 2: 5, 6, 7" in found["phantom_002"]
+    assert "30 mm apart" in found["phantom_004"]
+    assert set(found) == {"phantom_000", "phantom_001", "phantom_002", "phantom_004"}
+
+
+def test_bad_folders_are_named(tmp_path, phantom):
+    card = load_card("msd")
+    with pytest.raises(FileNotFoundError, match="See DATA.md"):
+        list_cases(card, tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"holds dataset\.json"):
+        list_cases(card, tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"dataset\.json must be JSON with labels"):
+        list_cases(card, tmp_path)
+    content = json.loads((phantom / "dataset.json").read_text())
+    content["training"] = [{"image": "../../etc/passwd", "label": "x.nii.gz"}]
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="paths inside its folder"):
+        list_cases(card, tmp_path)
+    with pytest.raises(DatasetError, match="as on the card"):
+        list_cases(load_card("msd_hippocampus"), phantom)
+    with pytest.raises(ValueError, match="fold must be 0 to 4"):
+        split_cases(card, ["a"] * 9, 5)
+    with pytest.raises(ValueError, match="large enough for 5 folds"):
+        split_cases(card, ["a", "b"], 0)
