@@ -26,7 +26,12 @@ bench: $(INSTALLED) ## Time the decoder against argmax and rankseg; print the ta
 	$(BIN)/python benchmarks/decode.py
 
 demo-weights: $(INSTALLED) ## Train the demonstration's weights again, with a fixed seed
-	$(BIN)/python benchmarks/demo_weights.py
+	rm -rf runs/phantom runs/demo
+	$(BIN)/rankseg-rma data make phantom --out runs/phantom --cases 80 --seed 1
+	$(BIN)/rankseg-rma train --dataset phantom --root runs/phantom --network segresnet3d_small --epochs 100 \
+		--batch-size 2 --learning-rate 0.002 --out runs/demo
+	$(BIN)/python -c "from pathlib import Path; from rankseg_rma.workflows.demo import ship_weights; \
+		ship_weights(Path('runs/demo'))"
 
 clean: ## Remove the environment and everything that was made
 	rm -rf .venv demo-out runs build dist

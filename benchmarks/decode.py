@@ -104,7 +104,16 @@ def main():
     print("| decoder | seconds | times as long as RankSEG-RMA, Dice | extra peak memory, % of input |")
     print("|---|---|---|---|")
     for name, value in seconds.items():
-        command = [sys.executable, __file__, "--threads", str(args.threads), "--memory-of", name, "--shape", *map(str, shape)]
+        command = [
+            sys.executable,
+            __file__,
+            "--threads",
+            str(args.threads),
+            "--memory-of",
+            name,
+            "--shape",
+            *map(str, shape),
+        ]
         extra = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         print(f"| {name} | {value:.4f} | {value / ours:.1f} | {100 * extra / size:.0f} |", flush=True)
     print(f"\nRankSEG-RMA, Dice takes {ours / fastest:.2f} of the time of the fastest argmax.")

@@ -83,7 +83,7 @@ def test_splits_keep_subjects_together(real_data):
     tests = set()
     for fold in range(card.splits.folds):
         parts = split_cases(card, ids[::-1], fold)
-        assert sorted(sum(parts.values(), [])) == ids
+        assert sorted(name for names in parts.values() for name in names) == ids
         subjects = {part: {(int(case[-3:]) + 1) // 2 for case in names} for part, names in parts.items()}
         assert not subjects["training"] & subjects["validation"]
         assert not subjects["training"] & subjects["test"]

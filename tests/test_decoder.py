@@ -202,6 +202,18 @@ def test_values_near_the_range_are_clamped(rng, backend):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_negative_zero_is_zero(rng, backend, dtype):
+    probs = random_probs(rng, 3, (9, 8, 7)).astype(dtype)
+    probs[:, 3] = 0
+    negative = np.where(probs == 0, dtype(-0.0), probs)
+    assert np.signbit(negative).any()
+    decoding, plain = (RMADecoder(backend=backend)(p) for p in (negative, probs))
+    np.testing.assert_array_equal(decoding.labels, plain.labels)
+    np.testing.assert_array_equal(decoding.num_selected, plain.num_selected)
+    assert plain.num_selected.all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -0.01, 1.01])
 def test_faults_are_counted_by_class(rng, backend, bad):
     probs = random_probs(rng, 3, (9, 8, 7))

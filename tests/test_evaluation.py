@@ -52,7 +52,9 @@ def test_slices_are_scored_alone(rng):
     assert np.isnan(METRIC_TABLE["slice_dice"].compute([Overlap(0, 1, 0)]))
 
 
-@pytest.mark.parametrize("bad", [np.full((2, 2), 0.5), np.full((2, 2), np.nan), np.full((2, 2), -1), np.zeros((2, 3), int)])
+@pytest.mark.parametrize(
+    "bad", [np.full((2, 2), 0.5), np.full((2, 2), np.nan), np.full((2, 2), -1), np.zeros((2, 3), int)]
+)
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_wrong_label_maps(bad):
     with pytest.raises(ValueError, match="prediction must be"):
@@ -63,7 +65,9 @@ def test_paired_difference_against_scipy(rng):
     first = rng.random(60)
     second = np.clip(first + rng.normal(0.01, 0.03, 60), 0, 1)
     found = compare_pairs(first, second, clusters=None, margin=0.01, num_resamples=10_000, seed=0)
-    judge = stats.bootstrap((second - first,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
+    judge = stats.bootstrap(
+        (second - first,), np.mean, n_resamples=10_000, method="percentile", rng=1
+    ).confidence_interval
     assert found.mean == pytest.approx((second - first).mean())
     assert (found.low, found.high) == pytest.approx((judge.low, judge.high), abs=5e-4)
     assert found.improved + found.unchanged + found.worsened == 60

@@ -55,7 +55,8 @@ def test_config_changes_target_alone(probs):
 def test_dictionary_arguments(probs):
     logits = probs.log()
     transform = AsDiscreteRMAd(
-        ["a", "b", "missing"], softmax=[True, False, False], metric=["dice", "iou", "dice"], multilabel=[False, True, False],
+        ["a", "b", "missing"], softmax=[True, False, False], metric=["dice", "iou", "dice"],
+        multilabel=[False, True, False],
         keep_summary=True, allow_missing_keys=True,
     )  # fmt: skip
     item = transform({"a": logits, "b": probs, "other": 1})
@@ -90,7 +91,8 @@ def test_slices_are_found_from_the_affine(probs, plane):
 def test_chain_saves_uint8_on_the_same_grid(probs, tmp_path):
     chain = Compose([
         AsDiscreteRMAd("pred"),
-        SaveImaged("pred", output_dir=tmp_path, output_postfix="", output_dtype=np.uint8, separate_folder=False, print_log=False),
+        SaveImaged("pred", output_dir=tmp_path, output_postfix="", output_dtype="uint8", separate_folder=False,
+                   print_log=False),
     ])  # fmt: skip
     chain({"pred": MetaTensor(probs, affine=AFFINE, meta={"filename_or_obj": "case.nii.gz"})})
     saved = read_volume(tmp_path / "case.nii.gz")

@@ -72,8 +72,9 @@ def _metadata(shipped: Path, card: DatasetCard) -> dict[str, Any]:
 def _describe(card: DatasetCard) -> str:
     labels = ", ".join(f"{value} {name}" for value, name in (card.labels or {}).items())
     return (
-        f"# {card.title}\n\nTrained with cross-entropy on the training cases in `configs/datalist.json`. Labels: {labels}.\n"
-        f"Masks are decoded for Dice with RankSEG-RMA on the native grid, at the temperature in `{TEMPERATURE_FILE}`.\n\n"
+        f"# {card.title}\n\nTrained with cross-entropy on the training cases in `configs/datalist.json`.\n"
+        f"Labels: {labels}. Masks are decoded for Dice with RankSEG-RMA on the native grid, at the temperature in\n"
+        f"`{TEMPERATURE_FILE}`.\n\n"
         "    rankseg-rma infer --bundle . --input IMAGES --out PREDICTIONS\n"
         "    python -m monai.bundle run --bundle_root . --config_file configs/inference.yaml --dataset_dir IMAGES\n\n"
         f"Data: {card.source}, {card.licence}. Research use; not a medical device.\n"

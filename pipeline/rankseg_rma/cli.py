@@ -338,7 +338,7 @@ def evaluate(
 @_reporting
 def demo(
     out: OutFolder = Path("demo-out"),
-    cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 8,
+    cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 12,
 ) -> Outcome:
     """The main job on a built-in cohort: synthetic CT, shipped weights, argmax and RMA masks, CSVs and a page."""
     from rankseg_rma.workflows.demo import make_demo

@@ -1,6 +1,8 @@
 """What training adds to MONAI's engines: exact resumption, and one temperature fitted when it ends."""
 
 import json
+import logging
+import logging.config
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,7 +130,7 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         optimizer.zero_grad()
         loss = nll(log_temperature.exp())
         loss.backward()
-        return loss
+        return loss.detach()
 
     before = float(nll(torch.ones(1, dtype=torch.float64)))
     optimizer.step(closure)
@@ -156,6 +158,7 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     """
     from monai.bundle import ConfigParser
 
+    logging.config.fileConfig(run / "configs" / "logging.conf", disable_existing_loggers=False)
     parser = ConfigParser()
     parser.read_config(str(run / "configs" / "train.yaml"))
     parser["bundle_root"], parser["dataset_dir"] = str(run), str(dataset_dir)
@@ -163,7 +166,9 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     trainer = parser.get_parsed_content("train::trainer")
 
     def report(engine: Engine) -> None:
-        on_epoch(engine.state.epoch, engine.state.max_epochs, float(engine.state.output[0]["loss"]))
+        loss = float(engine.state.output[0]["loss"])
+        logging.getLogger(__name__).info("epoch %d of %d, loss %.4f", engine.state.epoch, engine.state.max_epochs, loss)
+        on_epoch(engine.state.epoch, engine.state.max_epochs, loss)
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, report)
     parser.get_parsed_content("run")

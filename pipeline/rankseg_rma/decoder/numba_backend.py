@@ -54,7 +54,7 @@ class _Slab:
 def num_threads() -> int:
     """As many threads as torch uses, or one for each core when torch is not loaded."""
     torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch is not None else len(os.sched_getaffinity(0))
+    return int(torch.get_num_threads()) if torch is not None else os.cpu_count() or 1
 
 
 def open_passes(probs: Any, slice_axis: int | None) -> "NumbaPasses":
@@ -226,6 +226,7 @@ class NumbaPasses:
         data = _load(self._units_first(self._array[(slice(None), *where)])).reshape(self.shape[1], -1)
         if self._clamp:
             np.clip(data, 0, 1, out=data)
+            data += 0  # a negative zero becomes zero: its bits would count as the largest
         size = data.shape[1]
         return _Slab(data, 0, 0, size, max(size // max(self._walk.num_units, 1), 1), where)
 

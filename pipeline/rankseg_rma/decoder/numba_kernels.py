@@ -150,6 +150,12 @@ def assign_task(  # type: ignore[no-untyped-def]
         position = end
 
 
+@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+def _compare_run(run, cutoff, mask):  # type: ignore[no-untyped-def]
+    for i in range(run.size):
+        mask[i] = run[i] > cutoff
+
+
 @numba.njit(nogil=True, cache=True)
 def mask_task(data, first, start, stop, inner, cutoff, masks):  # type: ignore[no-untyped-def]
     for c in range(data.shape[0]):
@@ -157,9 +163,8 @@ def mask_task(data, first, start, stop, inner, cutoff, masks):  # type: ignore[n
         while position < stop:
             row = position // inner
             end = min((row + 1) * inner, stop)
-            threshold = cutoff[row % cutoff.shape[0], c]
-            for i in range(position - first, end - first):
-                masks[c, i] = data[c, i] > threshold
+            piece = slice(position - first, end - first)
+            _compare_run(data[c, piece], cutoff[row % cutoff.shape[0], c], masks[c, piece])
             position = end
 
 

@@ -75,7 +75,7 @@ def iou(counts: Sequence[Overlap]) -> float:
 
 @_metric("slice_dice", by_slice=True)
 def slice_dice(counts: Sequence[Overlap]) -> float:
-    """Mean Dice over the slices that contain the label in the reference, as the RankSEG papers score; NaN without one."""
+    """Mean Dice over the slices that contain the label in the reference, as the papers score; NaN without one."""
     return _mean([dice_of(part) for part in counts if part.num_reference])
 
 

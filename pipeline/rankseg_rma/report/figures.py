@@ -3,12 +3,14 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 matplotlib.use("Agg")
 
@@ -38,29 +40,45 @@ def draw_paired(scores: pandas.DataFrame, first: str, second: str, metric: str) 
     return figure
 
 
-def draw_slice(image: Any, masks: Mapping[str, Any], window: tuple[float, float], aspect: float, title: str) -> Figure:
-    """One slice with the contours of every mask.
+@dataclass(frozen=True)
+class SlicePicture:
+    """One slice with the masks to outline.
 
-    Args:
-        image: (rows, columns), first row at the bottom.
-        masks: (rows, columns) bool by name; names in COLOURS get their colour. Empty masks draw nothing.
-        window: grey values shown as black and white.
+    Attributes:
+        image: (rows, columns) grey values, first row at the bottom.
+        masks: (rows, columns) bool by name; names in COLOURS get their colour, empty masks draw nothing.
         aspect: height of a pixel over its width, in mm.
         title: line above the picture.
     """
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(
-        image, cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=aspect, interpolation="nearest"
-    )
+
+    image: Any
+    masks: Mapping[str, Any]
+    aspect: float
+    title: str
+
+
+def draw_slices(pictures: Sequence[SlicePicture], window: tuple[float, float], columns: int) -> Figure:
+    """Slices with the contours of every mask, in a grid; black and white are the ends of the window."""
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
     styles = {"reference": ("solid", 2.2), "argmax": ("dashed", 1.6), "rma": ("solid", 1.4)}
-    for name, mask in masks.items():
-        line, width = styles.get(name, ("dotted", 1.4))
-        if np.any(mask):
-            axes.contour(mask, levels=[0.5], colors=[COLOURS.get(name, "#CC79A7")], linewidths=width, linestyles=line)
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
+    for axes, picture in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), pictures, strict=False):
+        axes.imshow(picture.image, cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=picture.aspect)
+        for name, mask in picture.masks.items():
+            line, width = styles.get(name, ("dotted", 1.4))
+            if np.any(mask):
+                colour = COLOURS.get(name, "#CC79A7")
+                axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width, linestyles=line)
+        axes.set_title(picture.title, fontsize=9)
+    for axes in figure.axes:
+        axes.set_axis_off()
     return figure
+
+
+def add_key(figure: Figure, names: Sequence[str]) -> None:
+    """Legend of mask colours below a figure."""
+    lines = [Line2D([], [], color=COLOURS.get(name, "#CC79A7"), linewidth=2.4) for name in names]
+    figure.legend(lines, names, loc="outside lower center", ncols=len(names), frameon=False)
 
 
 def draw_speed(names: Sequence[str], seconds: Sequence[float], reads: str) -> Figure:

@@ -9,7 +9,7 @@ import pandas
 from jinja2 import Environment, PackageLoader
 
 from rankseg_rma import __version__
-from rankseg_rma.report.figures import COLOURS, draw_paired, draw_slice, to_data_url
+from rankseg_rma.report.figures import COLOURS, SlicePicture, add_key, draw_paired, draw_slices, to_data_url
 from rankseg_rma.report.tables import format_paired
 from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, replacing
 
@@ -20,12 +20,13 @@ def write_page(
     path: Path, *, title: str, images: Path, references: Path, arms: Mapping[str, Path], evaluation: Path,
     inference: Path, failed: Mapping[str, str], window: tuple[float, float],
 ) -> Path:  # fmt: skip
-    """Write the page.
+    """Write the page, and beside it figures/changed.png, the cases that changed most.
 
     Args:
         path: HTML file to write.
         title: heading.
-        images, references: folders of volumes, by case id.
+        images: folder of images, by case id.
+        references: folder of reference label maps, by case id.
         arms: folder of masks by decoder; the first two are compared.
         evaluation: folder with cases.csv and paired.csv.
         inference: inference.csv, for the expected scores and volumes.
@@ -37,6 +38,11 @@ def write_page(
     first, second = list(arms)[:2]
     paired = pandas.read_csv(evaluation / "paired.csv", dtype={"label_name": str})
     environment = Environment(loader=PackageLoader("rankseg_rma.report"), autoescape=True)
+    pictures = _pictures(scores, images, references, arms)
+    montage = draw_slices(pictures, window, columns=3)
+    add_key(montage, ["reference", first, second])
+    with replacing(path.parent / "figures" / "changed.png") as temporary:
+        montage.savefig(temporary, format="png", dpi=90)
     content = environment.get_template("page.html").render(
         title=title,
         version=__version__,
@@ -45,7 +51,10 @@ def write_page(
         verdict=_verdict(paired, first, second),
         comparison=format_paired(paired, ["dice", "iou"]),
         scatter=to_data_url(draw_paired(scores, first, second, "dice")),
-        pictures=list(_pictures(scores, images, references, arms, window)),
+        pictures=[
+            {"title": picture.title, "url": to_data_url(draw_slices([picture], window, columns=1))}
+            for picture in pictures
+        ],
         cases=_case_rows(scores, expected, first, second),
         failed=failed,
         colours=COLOURS,
@@ -58,10 +67,12 @@ def write_page(
 
 def _verdict(paired: pandas.DataFrame, first: str, second: str) -> str:
     row = paired[(paired["metric"] == "dice") & (paired["label"] == 0) & (paired["second"] == second)].iloc[0]
+    means = f"{100 * row['mean_first']:.1f} with {first}, {100 * row['mean_second']:.1f} with {second}"
+    interval = f"95 % interval {100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+    moved = f"{row['improved']} cases improved, {row['unchanged']} unchanged, {row['worsened']} worsened"
     return (
-        f"Mean Dice over labels: {100 * row['mean_first']:.1f} with {first}, {100 * row['mean_second']:.1f} with {second}; "
-        f"difference {100 * row['mean']:+.2f} points (95 % interval {100 * row['low']:+.2f} to {100 * row['high']:+.2f}); "
-        f"{row['improved']} cases improved, {row['unchanged']} unchanged, {row['worsened']} worsened by more than a point."
+        f"Mean Dice over labels: {means}; difference {100 * row['mean']:+.2f} points ({interval}); "
+        f"{moved} by more than a point."
     )
 
 
@@ -69,7 +80,8 @@ def _temperature(expected: pandas.DataFrame) -> str:
     if expected.empty or (expected["temperature_source"] == "none").all():
         return "Probabilities were taken as they are: no temperature is known."
     row = expected.iloc[0]
-    return f"RMA decoded at temperature {row['temperature']:.3f} ({row['temperature_source']}); argmax does not depend on it."
+    source = row["temperature_source"]
+    return f"RMA decoded at temperature {row['temperature']:.3f} ({source}); argmax does not depend on it."
 
 
 def _case_rows(scores: pandas.DataFrame, expected: pandas.DataFrame, first: str, second: str) -> list[dict[str, Any]]:
@@ -93,10 +105,8 @@ def _case_rows(scores: pandas.DataFrame, expected: pandas.DataFrame, first: str,
     return rows
 
 
-def _pictures(
-    scores: pandas.DataFrame, images: Path, references: Path, arms: Mapping[str, Path], window: tuple[float, float]
-) -> Any:
-    """The cases and labels that changed most between the first two decoders, best and worst first."""
+def _pictures(scores: pandas.DataFrame, images: Path, references: Path, arms: Mapping[str, Path]) -> list[SlicePicture]:
+    """The cases and labels that changed most between the first two decoders: gains first, then losses."""
     first, second = list(arms)[:2]
     table = scores[scores["metric"] == "dice"].pivot(
         index=["case_id", "label", "label_name"], columns="decoder", values="value"
@@ -106,6 +116,7 @@ def _pictures(
     chosen = list(dict.fromkeys([*difference.index[::-1][:half], *difference.index[:half]]))
     folders = {"reference": list_volumes(references), **{name: list_volumes(folder) for name, folder in arms.items()}}
     files = list_volumes(images)
+    pictures = []
     for case_id, label, label_name in chosen:
         volume = read_volume(files[case_id])
         axis = find_slice_axis(volume.affine, "axial")
@@ -114,11 +125,26 @@ def _pictures(
         }
         place = _most_different(masks, first, second, axis)
         spacing = [size for other, size in enumerate(volume.spacing_mm) if other != axis]
+        row = table.loc[(case_id, label, label_name)]
+        title = f"{case_id}, slice {place}, {label_name}: {first} {row[first]:.3f}, {second} {row[second]:.3f}"
         cut = {name: np.take(mask, place, axis).T for name, mask in masks.items()}
-        title = f"{label_name}: {first} {table.loc[(case_id, label, label_name), first]:.3f}, "
-        title += f"{second} {table.loc[(case_id, label, label_name), second]:.3f}"
-        figure = draw_slice(np.take(volume.array, place, axis).T, cut, window, spacing[1] / spacing[0], title)
-        yield {"case_id": case_id, "label": label_name, "place": place, "url": to_data_url(figure)}
+        window = _around(np.any(list(cut.values()), axis=0))
+        cut = {name: mask[window] for name, mask in cut.items()}
+        image = np.take(volume.array, place, axis).T[window]
+        pictures.append(SlicePicture(image, cut, spacing[1] / spacing[0], title))
+    return pictures
+
+
+def _around(mask: Any) -> tuple[slice, ...]:
+    """The part of a slice around a mask, with a margin; at least a third of the slice."""
+    part = []
+    for axis, size in enumerate(mask.shape):
+        found = np.flatnonzero(mask.any(axis=1 - axis))
+        low, high = (found[0], found[-1]) if found.size else (size // 2, size // 2)
+        half = max((high - low) / 2 + 8, size / 6)
+        middle = min(max((low + high) / 2, half), size - half)
+        part.append(slice(max(int(middle - half), 0), int(middle + half) + 1))
+    return tuple(part)
 
 
 def _most_different(masks: Mapping[str, Any], first: str, second: str, axis: int) -> int:

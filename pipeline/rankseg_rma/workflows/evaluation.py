@@ -84,9 +84,7 @@ def evaluate_masks(
         files = {
             name: {case_id: path for case_id, path in found.items() if case_id in only} for name, found in files.items()
         }
-        outcome.failed |= {
-            case_id: f"no reference in {references}" for case_id in sorted(set(only) - set(reference_files))
-        }
+        outcome.failed |= dict.fromkeys(sorted(set(only) - set(reference_files)), f"no reference in {references}")
     for name, found in files.items():
         for case_id in sorted(reference_files.keys() - found.keys()):
             outcome.failed[f"{name}/{case_id}"] = f"no prediction in {arms[name]}"
