@@ -25,13 +25,6 @@ from rankseg_rma.training import fit_temperature, latest_checkpoint
 from rankseg_rma.volumes import list_volumes, read_volume, voxel_volume_ml, write_volume
 from rankseg_rma.workflows.demo import DEMO_BUNDLE, RECORD_SEED
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning:monai"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ignite"),
-    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
-]
 TINY = {
     "network_def": {
         "_target_": "monai.networks.nets.UNet", "spatial_dims": 3, "in_channels": "@in_channels",

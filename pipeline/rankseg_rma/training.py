@@ -134,7 +134,7 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
 
     before = float(nll(torch.ones(1, dtype=torch.float64)))
     optimizer.step(closure)
-    temperature = float(log_temperature.exp().clamp(*TEMPERATURE_RANGE))
+    temperature = float(log_temperature.detach().exp().clamp(*TEMPERATURE_RANGE))
     after = float(nll(torch.tensor(temperature, dtype=torch.float64)))
     if after > before:
         temperature, after = 1.0, before

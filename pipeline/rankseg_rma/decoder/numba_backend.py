@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.decoder.geometry import TOLERANCE, describe_faults, plan_walk, round_down
-from rankseg_rma.decoder.numba_kernels import assign_task, exclusive_task, mask_task, masked_task, select_task
+from rankseg_rma.decoder.numba_kernels import (
+    assign_task,
+    exclusive_task,
+    mask_task,
+    masked_task,
+    select_task,
+    transpose,
+)
 from rankseg_rma.decoder.objective import Counts, Floats
 from rankseg_rma.decoder.solver import Assignment, Sums
 
@@ -91,6 +98,7 @@ class NumbaPasses:
         self._checked = self._clamp = False
         scattered = self._walk.num_units > 1 and self._walk.inner < _MIN_RUN
         in_place = array.dtype == self._dtype and self._array.flags.c_contiguous and not scattered
+        self._interleaved = self._walk.unit_place == len(self._walk.shape) - 1 and self._walk.num_units > 1
         self._flat = self._array.reshape(array.shape[0], -1) if in_place else None
         self.shape = (self._walk.num_units, array.shape[0])
         self._num_voxels = prod(self._walk.shape)
@@ -223,7 +231,14 @@ class NumbaPasses:
             yield partial(self._copy, tuple(where))
 
     def _copy(self, where: tuple[slice, ...]) -> _Slab:
-        data = _load(self._units_first(self._array[(slice(None), *where)])).reshape(self.shape[1], -1)
+        part = self._array[(slice(None), *where)]
+        if self._interleaved and part.dtype == self._dtype and part[0].flags.c_contiguous:
+            rows = part.reshape(self.shape[1], -1, part.shape[-1])
+            data = np.empty((rows.shape[0], rows.shape[2], rows.shape[1]), self._dtype)
+            transpose(rows, data)
+            data = data.reshape(self.shape[1], -1)
+        else:
+            data = _load(self._units_first(part)).reshape(self.shape[1], -1)
         if self._clamp:
             np.clip(data, 0, 1, out=data)
             data += 0  # a negative zero becomes zero: its bits would count as the largest
@@ -244,8 +259,13 @@ class NumbaPasses:
 
     def _put(self, target: Array, slab: _Slab, values: Array) -> None:
         """Write a copied slab's voxels back to their places; in-place slabs are there already."""
-        if slab.where is not None:
-            view = self._units_first(target[slab.where][None])[0]
+        if slab.where is None:
+            return
+        place = target[slab.where]
+        if self._interleaved and place.flags.c_contiguous:
+            transpose(values.reshape(1, place.shape[-1], -1), place.reshape(1, -1, place.shape[-1]))
+        else:
+            view = self._units_first(place[None])[0]
             view[...] = values.reshape(view.shape)
 
     def _refuse_faults(self) -> None:

@@ -191,3 +191,14 @@ def masked_task(data, first, start, stop, inner, masks, count, total):  # type: 
             count[unit, c] += n
             total[unit, c] += t
             position = end
+
+
+@numba.njit(nogil=True, cache=True)
+def transpose(source, target):  # type: ignore[no-untyped-def]
+    """target[c, j, i] = source[c, i, j], tile by tile so that both sides stay in cache."""
+    for c in range(source.shape[0]):
+        for low in range(0, source.shape[1], 32):
+            for left in range(0, source.shape[2], 32):
+                for j in range(left, min(left + 32, source.shape[2])):
+                    for i in range(low, min(low + 32, source.shape[1])):
+                        target[c, j, i] = source[c, i, j]

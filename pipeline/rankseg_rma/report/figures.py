@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-matplotlib.use("Agg")
 
 # Okabe and Ito's palette.
 COLOURS = {"reference": "#009E73", "argmax": "#E69F00", "rma": "#56B4E9"}
