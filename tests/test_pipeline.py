@@ -230,6 +230,19 @@ def test_slice_units_use_the_affine(masks, tmp_path):
     assert set(pandas.read_csv(tmp_path / "inference.csv")["unit"]) == {"slice"}
 
 
+def test_other_formats_give_the_same_mask(work, masks, tmp_path):
+    """The same image as MetaImage: read through SimpleITK, mask written as NIfTI on the same grid."""
+    import SimpleITK
+
+    SimpleITK.WriteImage(
+        SimpleITK.ReadImage(str(work / "data" / "imagesTr" / "phantom_001.nii.gz")), str(tmp_path / "phantom_001.mha")
+    )
+    run("infer", "--bundle", DEMO_BUNDLE, "-i", tmp_path / "phantom_001.mha", "--out", tmp_path / "out")
+    ours, theirs = (read_volume(folder / "rma" / "phantom_001.nii.gz") for folder in (tmp_path / "out", masks))
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-3)
+    assert np.count_nonzero(ours.array != theirs.array) <= ours.array.size / 10_000
+
+
 def test_bad_case_does_not_stop_the_cohort(work, tmp_path):
     images = tmp_path / "images"
     shutil.copytree(work / "data" / "imagesTr", images)

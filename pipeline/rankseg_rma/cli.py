@@ -294,44 +294,14 @@ def evaluate(
     part: Annotated[str, typer.Option(help="With --datalist: training, validation or test.")] = "test",
 ) -> Outcome:
     """Score masks against references: per case and label, and decoder against decoder."""
-    import pandas
-
     from rankseg_rma.datasets import load_card, read_part
-    from rankseg_rma.report.tables import format_paired
     from rankseg_rma.volumes import case_id_of
     from rankseg_rma.workflows.evaluation import evaluate_masks
 
     names = (load_card(dataset).labels or {}) if dataset else {}
     axis = _axis(slice_axis) if unit is ScoreUnit.slice else None
     only = {case_id_of(entry["image"]) for entry in read_part(datalist, part)} if datalist else None
-    outcome = evaluate_masks(predictions, references, out, names, axis, cluster, only)
-    scores = pandas.read_csv(out / "cases.csv", dtype={"label_name": str})
-    shown = ["dice", "iou"] if axis is None else ["dice", "iou", "slice_dice", "slice_iou", "slice_dice_all"]
-    if scores["decoder"].nunique() > 1:
-        table = Table(
-            "label",
-            "score",
-            "decoder",
-            "first",
-            "second",
-            "difference",
-            "95 % interval",
-            "better / same / worse",
-            box=None,
-        )
-        for row in format_paired(pandas.read_csv(out / "paired.csv", dtype={"label_name": str}), shown):
-            table.add_row(
-                *(
-                    row[key]
-                    for key in ("label", "score", "decoder", "first", "second", "difference", "interval", "moved")
-                )
-            )
-        Console().print(table)
-    else:
-        means = scores[scores["metric"].isin(shown)].groupby(["label_name", "metric"], sort=False)["value"].mean()
-        for (label, metric), value in means.items():
-            _print(f"{label} {metric} {value:.4f}")
-    return outcome
+    return evaluate_masks(predictions, references, out, names, axis, cluster, only)
 
 
 @app.command()

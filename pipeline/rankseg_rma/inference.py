@@ -1,7 +1,10 @@
 """From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,16 @@ from rankseg_rma.checks import wrong
 from rankseg_rma.decoder import RMADecoder, expected_score
 from rankseg_rma.probabilities import Probabilities
 from rankseg_rma.transforms import ScaleTemperature
-from rankseg_rma.volumes import find_slice_axis, read_grid, same_grid, voxel_volume_ml
+from rankseg_rma.volumes import (
+    NIFTI_SUFFIXES,
+    case_id_of,
+    find_slice_axis,
+    read_grid,
+    read_volume,
+    same_grid,
+    voxel_volume_ml,
+    write_volume,
+)
 
 DECODERS = ("argmax", "rma")
 
@@ -44,7 +56,8 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
     from monai.utils import convert_to_dst_type
 
     grid = read_grid(image)
-    item = bundle.preprocessing({"image": str(image)})
+    with _as_nifti(Path(image)) as readable:
+        item = bundle.preprocessing({"image": str(readable)})
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
     item["pred"] = convert_to_dst_type(logits.float().softmax(dim=0), item["image"])[0]
@@ -57,6 +70,19 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
     return Probabilities(probs, grid.affine, grid.header)
+
+
+@contextmanager
+def _as_nifti(path: Path) -> Iterator[Path]:
+    """A NIfTI copy of a volume in another format: without the large itk package MONAI reads no other."""
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        yield path
+        return
+    volume = read_volume(path)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / f"{case_id_of(path)}.nii"
+        write_volume(copy, volume.array, volume.affine)
+        yield copy
 
 
 def decode(

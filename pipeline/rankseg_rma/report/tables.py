@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.evaluation import METRIC_TABLE
 
 
 def patient_of(case_id: str, rule: str | None) -> str:
@@ -107,3 +108,15 @@ def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict
             "cases": str(row["num_pairs"]),
         })  # fmt: skip
     return rows
+
+
+def describe_scores(rows: Sequence[Mapping[str, Any]], paired: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines for a terminal: the comparison of decoders, or the means of a single one."""
+    if paired:
+        table = pandas.DataFrame(format_paired(pandas.DataFrame(list(paired)), list(METRIC_TABLE)))
+        table = table.rename(columns={"moved": "better / same / worse", "extremes": "worst to best case"})
+        return table.to_string(index=False).splitlines()
+    if not rows:
+        return ["no case could be scored"]
+    means = pandas.DataFrame(list(rows)).groupby(["decoder", "label_name", "metric"], sort=False)["value"].mean()
+    return means.round(4).reset_index().to_string(index=False).splitlines()

@@ -72,7 +72,7 @@ def evaluate_masks(
         cluster: regular expression whose first group in a case id names the patient, or "pair"; None: every case alone.
         only: case ids to score; others are left out on both sides. None scores all.
     """
-    from rankseg_rma.report.tables import summarise, write_monai_files
+    from rankseg_rma.report.tables import describe_scores, summarise, write_monai_files
 
     arms, reference_files = find_arms(predictions), list_volumes(references)
     if not reference_files:
@@ -114,6 +114,7 @@ def evaluate_masks(
             with replacing(folder / "summary.json") as temporary:
                 temporary.write_text(json.dumps(summary, indent=1, allow_nan=True), encoding="utf-8")
             outcome.written.append(folder / "summary.json")
+    outcome.notes += describe_scores(rows, paired)
     return outcome
 
 
