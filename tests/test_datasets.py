@@ -105,6 +105,8 @@ def test_damage_is_found_and_named(phantom, tmp_path):
     images, labels = list_volumes(root / "imagesTr"), list_volumes(root / "labelsTr")
     images["phantom_000"].write_bytes(images["phantom_000"].read_bytes()[:5000])
     labels["phantom_001"].unlink()
+    label = read_volume(labels["phantom_003"])
+    write_volume(labels["phantom_003"], np.where(label.array == 1, np.nan, 0.0), label.affine)
     label = read_volume(labels["phantom_002"])
     write_volume(labels["phantom_002"], label.array + 5, label.affine)
     label = read_volume(labels["phantom_004"])
@@ -115,7 +117,8 @@ def test_damage_is_found_and_named(phantom, tmp_path):
     assert "must be an existing file" in found["phantom_001"]
     assert "labels outside 0 to 2: 5, 6, 7" in found["phantom_002"]
     assert "30 mm apart" in found["phantom_004"]
-    assert set(found) == {"phantom_000", "phantom_001", "phantom_002", "phantom_004"}
+    assert "whole numbers" in found["phantom_003"]
+    assert len(found) == 5
 
 
 def test_bad_folders_are_named(tmp_path, phantom):
@@ -128,6 +131,13 @@ def test_bad_folders_are_named(tmp_path, phantom):
     with pytest.raises(DatasetError, match=r"dataset\.json must be JSON with labels"):
         list_cases(card, tmp_path)
     content = json.loads((phantom / "dataset.json").read_text())
+    content["labels"] = {"0": "background", "3": "c", "1": "a"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="without a gap"):
+        list_cases(card, tmp_path)
+    content["labels"] = {"0": "background", "2": "tumour", "1": "liver"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert list(list_cases(card, tmp_path)[0].labels.values()) == ["liver", "tumour"]
     content["training"] = [{"image": "../../etc/passwd", "label": "x.nii.gz"}]
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="paths inside its folder"):

@@ -72,10 +72,49 @@ def test_every_class_with_mass_selects_a_voxel_without_pruning(backend):
     assert (decoding.value > 0).all()
 
 
-def test_smallest_float_is_selected(backend):
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("size", [1e-9, 1e-17, float(np.finfo(np.float32).smallest_subnormal)])
+def test_smallest_mass_is_selected(backend, metric, size):
     tiny = np.zeros((1, 5), np.float32)
-    tiny[0, 2] = np.finfo(np.float32).smallest_subnormal
-    assert RMADecoder(pruning_prob=0, backend=backend)(tiny).num_selected.tolist() == [1]
+    tiny[0, 2] = size
+    for probs in (tiny, tiny.astype(np.float64)):
+        decoding = RMADecoder(metric, pruning_prob=0, backend=backend)(probs)
+        assert decoding.num_selected.tolist() == [1]
+        assert decoding.labels.tolist() == [0, 0, 1, 0, 0]
+
+
+@pytest.fixture
+def tiny_pieces(monkeypatch):
+    """Every engine works in many small pieces, as it does on arrays too large for a test."""
+    monkeypatch.setattr(numba_backend, "_TASK_VOXELS", 16)
+    monkeypatch.setattr(numba_backend, "_SLAB_BYTES", 64)
+    monkeypatch.setattr(numba_backend, "_SAMPLE_FROM_VOXELS", 64)
+    monkeypatch.setattr(numba_backend, "_SAMPLE_PERIOD", 16)
+    monkeypatch.setattr(numba_backend, "_SAMPLE_RUN", 4)
+    monkeypatch.setattr(torch_backend, "_CHUNK_VALUES", {"cpu": 20})
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("shape", [(6, 7, 8), (1, 40, 1), (2, 1, 30)])
+def test_pieces_add_up_to_the_whole(rng, backend, metric, axis, shape, request):
+    options = {"metric": metric, "backend": backend, "pruning_prob": 0.2}
+    if axis is not None:
+        options |= {"unit": "slice", "slice_axis": axis}
+    probs = random_probs(rng, 3, shape)
+    inputs = [other for _, other in variants(probs)]
+    whole = [(RMADecoder(**options)(p), RMADecoder(multilabel=True, **options)(p)) for p in inputs]
+    score = expected_score(probs, whole[0][0].labels, metric)
+    request.getfixturevalue("tiny_pieces")
+    for p, (labels, masks) in zip(inputs, whole, strict=True):
+        again = RMADecoder(**options)(p)
+        np.testing.assert_array_equal(np.asarray(again.labels), np.asarray(labels.labels))
+        np.testing.assert_array_equal(again.num_selected, labels.num_selected)
+        np.testing.assert_allclose(again.mass, labels.mass, rtol=1e-12)
+        np.testing.assert_array_equal(
+            np.asarray(RMADecoder(multilabel=True, **options)(p).labels), np.asarray(masks.labels)
+        )
+        np.testing.assert_allclose(expected_score(p, np.asarray(labels.labels), metric, backend=backend), score)
 
 
 def test_smoothing_lets_the_empty_mask_win(backend):
@@ -304,6 +343,13 @@ def test_drop_in_for_argmax(rng, spatial_shape, in_torch):
     assert rankseg_rma(prob[:0]).shape == (0, *spatial_shape)
     with pytest.raises(ValueError, match="in_batch=False"):
         rankseg_rma(prob[0, 0, 0])
+
+
+@pytest.mark.parametrize("labels", [np.array([1, 0], ">i2"), np.array([1, 0], np.uint16), np.array([1.0, 0.0])])
+def test_expected_score_of_odd_label_types(backend, labels):
+    assert expected_score(np.array([[0.2, 0.9], [0.8, 0.1]]), labels, backend=backend)[1] == pytest.approx(1.6 / 2.9)
+    with pytest.raises(TypeError, match="labels must be a numpy array"):
+        expected_score(np.ones((1, 2)), [1, 0])
 
 
 def test_expected_score_of_masks_and_labels_agree(rng, backend):

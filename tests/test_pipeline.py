@@ -12,12 +12,14 @@ import pandas
 import pytest
 import torch
 import yaml
+from monai.transforms import Compose
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY, random_probs
-from rankseg_rma import AsDiscreteRMA, RMADecoder, __version__, expected_score
+from rankseg_rma import AsDiscreteRMAd, RMADecoder, ScaleTemperatured, __version__, expected_score
 from rankseg_rma.bundles import open_bundle, stored_temperature
 from rankseg_rma.cli import app
+from rankseg_rma.datasets import list_cards
 from rankseg_rma.datasets.phantom import make_phantom
 from rankseg_rma.evaluation import METRIC_TABLE, count_overlap
 from rankseg_rma.inference import predict_probabilities
@@ -112,7 +114,7 @@ def test_bundle_runs_with_monai_alone(work, tmp_path):
     np.testing.assert_allclose(theirs.affine, ours.affine, atol=1e-4)
     configs = "['configs/train.yaml','configs/evaluate.yaml']"
     subprocess.run([*command, "--config_file", configs, "--dataset_dir", str(work / "data")], cwd=bundle, check=True)
-    assert (bundle / "eval" / "mean_dice_raw.csv").is_file()
+    assert (bundle / "eval" / "val_mean_dice_raw.csv").is_file()
 
 
 def test_killed_training_goes_on_to_the_same_weights(work, tmp_path):
@@ -140,7 +142,10 @@ def test_killed_training_goes_on_to_the_same_weights(work, tmp_path):
     run(*common, "--epochs", 2)
     whole, resumed = (torch.load(folder / "models" / "model.pt", weights_only=True) for folder in (work / "run", out))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert "a run of other cases" in run(*common, "--fold", 1, code=2)
+    before = {path: path.read_bytes() for path in (out / "configs").iterdir()}
+    for change in (("--epochs", 3), ("--epochs", 2, "--fold", 1), ("--epochs", 2, "--loss", "dice")):
+        assert "must be empty or the same run" in run(*common, *change, code=2)
+    assert before == {path: path.read_bytes() for path in (out / "configs").iterdir()}
 
 
 def test_masks_lie_on_the_images_grid(work, masks):
@@ -272,6 +277,13 @@ def test_wrong_use_is_told_and_exits_with_2(work, tmp_path):
     assert "either --input or --root" in run("infer", "--bundle", work / "run", "--out", tmp_path, code=2)
     assert "floating-point probabilities" in run("decode", data / "labelsTr", "--out", tmp_path / "y", code=1)
     assert f"rankseg-rma {__version__}" in run("--version")
+    infer = ("infer", "-i", data / "imagesTr", "--out", tmp_path / "z")
+    assert "device must be one that this machine has" in run(
+        *infer, "--bundle", work / "run", "--device", "cpux", code=2
+    )
+    shutil.copytree(work / "run", tmp_path / "torn")
+    (tmp_path / "torn" / "models" / "model.pt").write_bytes(b"torn")
+    assert "weights must be a readable model.pt" in run(*infer, "--bundle", tmp_path / "torn", code=2)
     run("infer", "--decode", "argmx", code=2)
 
 
@@ -320,18 +332,53 @@ def test_evaluate_two_plain_folders(tmp_path, rng):
         write_volume(tmp_path / "predictions" / f"{name}.nii.gz", array, place)
     write_volume(tmp_path / "references" / "torn.nii.gz", reference, affine)
     (tmp_path / "predictions" / "torn.nii.gz").write_bytes(b"\x1f\x8b\x08")
-    output = run(*command, tmp_path / "again", code=1)
+    (tmp_path / "card.yaml").write_text(
+        yaml.safe_dump({**yaml.safe_load(list_cards()["phantom"].read_text()), "name": "card"})
+    )
+    output = run(*command, tmp_path / "again", "--dataset", tmp_path / "card.yaml", code=1)
     for text in (
         "5 failed",
         "extra: no reference",
         "missing: no prediction",
         "moved: ",
         "mm apart",
-        "of labels 0, 1; got 7",
+        "strange: ",
         "torn: ",
     ):
         assert text in output, (text, output)
     assert set(pandas.read_csv(tmp_path / "again" / "cases.csv")["case_id"]) == {"a", "b"}
+
+
+def test_evaluate_labels_that_only_one_side_has(tmp_path):
+    """False positives of a label that no reference holds score 0; without any label the command says what it needs."""
+    one, two = np.ones((3, 3, 3), np.uint8), np.full((3, 3, 3), 2, np.uint8)
+    write_volume(tmp_path / "r" / "a.nii.gz", one, np.eye(4))
+    write_volume(tmp_path / "p" / "a.nii.gz", two[None].astype(np.float32), np.eye(4))
+    run("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
+    dice = pandas.read_csv(tmp_path / "o" / "cases.csv").query("metric == 'dice'").set_index("label")
+    assert dice["value"].to_dict() == {1: 0.0, 2: 0.0}
+    assert dice["status"].to_dict() == {1: "prediction_empty", 2: "reference_empty"}
+    for folder in ("r", "p"):
+        write_volume(tmp_path / folder / "a.nii.gz", 0 * one, np.eye(4))
+    empty = ("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
+    assert "Name the data set with --dataset" in run(*empty, code=2)
+    run(*empty, "--dataset", "phantom")
+    assert set(pandas.read_csv(tmp_path / "o" / "cases.csv").query("metric == 'dice'")["value"]) == {1.0}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5, -1, 1e9])
+def test_evaluate_names_what_is_no_label_map(tmp_path, value):
+    good = np.ones((3, 3, 3), np.float32)
+    bad = good.copy()
+    bad[0, 0, 0] = value
+    for case_id, array in (("good", good), ("bad", bad)):
+        write_volume(tmp_path / "r" / f"{case_id}.nii.gz", array, np.eye(4))
+        write_volume(tmp_path / "p" / f"{case_id}.nii.gz", good, np.eye(4))
+    command = ("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
+    assert "a label map of whole numbers" in run(*command, code=1)
+    table = pandas.read_csv(tmp_path / "o" / "cases.csv")
+    assert set(table["case_id"]) == {"good"}
+    assert set(table["label"]) == {1}
 
 
 def test_evaluate_compares_decoders(work, masks, tmp_path):
@@ -395,9 +442,21 @@ def test_inverted_geometry_is_right(real_data):
     assert 2 * (mirrored & truth).sum() / (mirrored.sum() + truth.sum()) < 0.6
 
 
-def test_transform_in_a_chain_equals_command(masks):
-    probs = torch.from_numpy(read_volume(masks / "probabilities" / "phantom_000.nii.gz").array.copy())
-    assert torch.equal(AsDiscreteRMA()(probs)[0].to(torch.uint8), torch.as_tensor(RMADecoder()(probs.numpy()).labels))
+def test_transforms_in_a_chain_equal_the_command(masks):
+    chain = Compose([ScaleTemperatured("pred", stored_temperature(DEMO_BUNDLE)), AsDiscreteRMAd("pred")])
+    for case_id, path in list_volumes(masks / "probabilities").items():
+        probs = torch.from_numpy(read_volume(path).array.copy())
+        mask = read_volume(masks / "rma" / f"{case_id}.nii.gz").array
+        np.testing.assert_array_equal(chain({"pred": probs})["pred"][0].numpy(), mask)
+
+
+def test_logits_are_refused_not_clamped(tmp_path, rng):
+    write_volume(tmp_path / "case.nii.gz", rng.normal(0, 5, (3, 4, 5, 6)).astype(np.float32), np.eye(4))
+    for temperature in ("none", "0.7"):
+        output = run(
+            "decode", tmp_path / "case.nii.gz", "--out", tmp_path / "out", "--temperature", temperature, code=1
+        )
+        assert re.search(r"in \[0, 1\]; got .*softmax", output)
 
 
 def test_wheel_ships_configs_cards_and_weights(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rankseg_rma import RMADecoder, expected_score
+from rankseg_rma.decoder.reference import best_mask_by_sort
 from rankseg_rma.decoder.solver import BACKENDS
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
@@ -44,6 +45,7 @@ def test_relabelling_classes_relabels_the_masks(probs, metric, random):
 def test_backends_are_equal(probs, metric, pruning_prob):
     first, *others = [RMADecoder(metric=metric, pruning_prob=pruning_prob, backend=name)(probs) for name in BACKENDS]
     for other in others:
+        np.testing.assert_array_equal(first.labels, other.labels)
         np.testing.assert_array_equal(first.num_selected, other.num_selected)
         np.testing.assert_allclose(first.value, other.value, rtol=1e-12)
 
@@ -59,6 +61,13 @@ def test_value_is_never_below_that_of_argmax(probs, metric):
 def test_own_masks_score_their_value(probs, metric):
     decoding = RMADecoder(metric=metric, pruning_prob=0.0, multilabel=True)(probs)
     np.testing.assert_allclose(expected_score(probs, decoding.labels, metric), decoding.value, rtol=1e-12, atol=1e-15)
+
+
+@given(probabilities(least_classes=1), metrics, backends, st.floats(1e-3, 1e4))
+def test_smoothed_value_is_that_of_the_sort(probs, metric, backend, smooth):
+    decoding = RMADecoder(metric=metric, pruning_prob=0.0, smooth=smooth, backend=backend)(probs)
+    for c in np.flatnonzero(np.isfinite(decoding.cutoff)):
+        np.testing.assert_allclose(decoding.value[c], best_mask_by_sort(probs[c], metric, smooth)[1], rtol=1e-12)
 
 
 @given(probabilities(), metrics, st.integers(0, 2))

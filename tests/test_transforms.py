@@ -22,7 +22,8 @@ def probs(rng):
 
 def test_drop_in_for_asdiscrete(probs):
     image = MetaTensor(probs, affine=AFFINE, meta={"filename_or_obj": "case.nii.gz"})
-    for kwargs in ({}, {"to_onehot": 3}, {"dtype": torch.uint8}):
+    neutral = {"dim": 0, "keepdim": True, "threshold": None, "rounding": None}
+    for kwargs in ({}, {"to_onehot": 3}, {"dtype": torch.uint8}, neutral):
         ours, theirs = AsDiscreteRMA(argmax=True, **kwargs)(image), AsDiscrete(argmax=True, **kwargs)(image)
         assert (ours.shape, ours.dtype, type(ours)) == (theirs.shape, theirs.dtype, type(theirs))
         assert torch.equal(ours.affine, theirs.affine)
@@ -50,6 +51,17 @@ def test_config_changes_target_alone(probs):
     assert torch.equal(ours["label"], theirs["label"])
     assert ours["pred"].shape == theirs["pred"].shape
     assert torch.equal(ours["pred"].argmax(0), RMADecoder()(probs).labels.long())
+
+
+def test_undecoded_key_is_as_asdiscreted_leaves_it(probs):
+    label = torch.randint(0, 3, (1, 7, 8, 9))
+    item = {"pred": probs, "label": label}
+    for kwargs in ({}, {"to_onehot": [None, 3]}):
+        theirs = AsDiscreted(["pred", "label"], argmax=[True, False], **kwargs)(item)
+        ours = AsDiscreteRMAd(["pred", "label"], argmax=[True, False], **kwargs)(item)
+        assert torch.equal(ours["label"], theirs["label"])
+        assert ours["label"].dtype == theirs["label"].dtype
+    assert AsDiscreteRMAd("pred", argmax=False)(item)["pred"].shape == (1, 7, 8, 9)
 
 
 def test_dictionary_arguments(probs):
@@ -124,6 +136,8 @@ def test_temperature_is_softmax_of_scaled_logits(rng):
         scaled = ScaleTemperature(temperature)(logits.softmax(0))
         torch.testing.assert_close(scaled, (logits / temperature).softmax(0))
         assert torch.equal(scaled.argmax(0), logits.argmax(0))
+    many = torch.full((133, 2), 1 / 133)
+    torch.testing.assert_close(ScaleTemperature(0.05)(many), many)
     single = ScaleTemperature(0.5)(torch.tensor([[0.8, 0.0, 1.0]]))
     torch.testing.assert_close(single, torch.tensor([[0.64 / 0.68, 0.0, 1.0]]))
     assert not ScaleTemperature(2.0)(torch.zeros(3, 2, 2)).any()
@@ -141,6 +155,10 @@ def test_temperature_is_softmax_of_scaled_logits(rng):
         (lambda: AsDiscreteRMA(unit="slice", slice_axis="axail"), "slice_axis must be"),
         (lambda: AsDiscreteRMA(unit="slice")(torch.ones(2, 3, 3)), "with 2 spatial axes"),
         (lambda: ScaleTemperature(-1), "temperature must be a number in"),
+        (lambda: ScaleTemperature(0), "temperature must be a number in"),
+        (lambda: ScaleTemperature(0.5)(torch.tensor([[3.0], [-2.0]])), "Apply softmax to logits first"),
+        (lambda: ScaleTemperature(0.5)(torch.tensor([[float("nan")], [0.5]])), "Apply softmax to logits first"),
+        (lambda: AsDiscreteRMA(threshold=0.5), "threshold must be None"),
     ],
 )
 def test_wrong_use(make, message):

@@ -39,6 +39,33 @@ def test_mask_takes_over_grid_and_codes(tmp_path, rng):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+def test_broken_quaternion_is_kept_and_does_no_harm(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), OBLIQUE)
+    image.set_sform(OBLIQUE, code=2)
+    for name, value in (("qform_code", 1), ("quatern_b", 1.0), ("quatern_c", 0.5)):
+        image.header[name] = value
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    grid = read_grid(tmp_path / "image.nii.gz")
+    write_volume(tmp_path / "mask.nii.gz", np.ones((3, 4, 5), np.uint8), grid.affine, grid.header)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "mask.nii.gz").affine, grid.affine)
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(0, 1), (1, 0), (0, 0), (2, 2)])
+def test_codes_and_affine_survive(tmp_path, sform, qform):
+    affine = np.diag([-2.0, 2, 3, 1])
+    affine[:3, 3] = 4, 5, 6
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.set_sform(affine, code=sform)
+    image.set_qform(affine, code=qform)
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    grid = read_grid(tmp_path / "image.nii.gz")
+    write_volume(tmp_path / "mask.nii.gz", np.ones((3, 4, 5), np.uint8), grid.affine, grid.header)
+    saved = nibabel.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(saved.affine, grid.affine)
+    if sform or qform:
+        assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (sform, qform)
+
+
 def test_probabilities_are_stored_with_classes_last(tmp_path, rng):
     probs = rng.random((3, 4, 5, 6)).astype(np.float32)
     write_volume(tmp_path / "p.nii.gz", probs, OBLIQUE)

@@ -23,14 +23,14 @@ def write_bundle(run: Path, card: DatasetCard, datalist: dict[str, Any], entries
     """Write a run folder that is a complete bundle once its training ends.
 
     Args:
-        run: folder to write; existing models and logs in it stay.
+        run: folder to write; a run of the same settings in it goes on, models and logs stay.
         card: completed dataset card: labels, window, spacing and patch size go into the configs.
         datalist: lists "training", "validation", "test" of {image, label}, relative to the data set's folder.
         entries: further entries for the configs, such as network_def, loss and max_epochs.
+    Raises:
+        DatasetError: the folder holds a run of other cases or settings; nothing is changed.
     """
     shipped, configs = resource_dir("configs"), run / "configs"
-    for folder in ("configs", "docs", "models"):
-        (run / folder).mkdir(parents=True, exist_ok=True)
     facts = {
         "label_names": list((card.labels or {}).values()),
         "in_channels": len((card.modality or "image").split(",")),
@@ -38,14 +38,23 @@ def write_bundle(run: Path, card: DatasetCard, datalist: dict[str, Any], entries
         "intensity": {"kind": card.intensity.kind, "low": card.intensity.low, "high": card.intensity.high},
         "roi_size": list(card.roi_size),
     }
-    for name in ("train", "inference"):
-        content = yaml.safe_load((shipped / f"{name}.yaml").read_text(encoding="utf-8"))
+    written = {"datalist.json": json.dumps(datalist, indent=1)}
+    for name in ("train.yaml", "inference.yaml"):
+        content = yaml.safe_load((shipped / name).read_text(encoding="utf-8"))
         filled = {**facts, "dataset_name": card.name, **entries}
         content.update({key: value for key, value in filled.items() if key in content})
-        _write_text(configs / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
+        written[name] = yaml.safe_dump(content, sort_keys=False, width=120)
+    for name, text in written.items():
+        path = configs / name
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            advice = "Choose another --out, or give the same data set, fold, network and settings."
+            raise DatasetError(wrong("train", "out", "empty or the same run", "another run", path=path, advice=advice))
+    for folder in ("configs", "docs", "models"):
+        (run / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in written.items():
+        _write_text(configs / name, text)
     for name in ("evaluate.yaml", "logging.conf"):
         shutil.copyfile(shipped / name, configs / name)
-    _write_text(configs / "datalist.json", json.dumps(datalist, indent=1))
     _write_text(configs / "metadata.json", json.dumps(_metadata(shipped, card), indent=1))
     _write_text(run / "docs" / "README.md", _describe(card))
     _write_text(run / "LICENSE", _license_text())
@@ -162,8 +171,17 @@ def open_bundle(root: str | Path, device: str | None = None) -> Bundle:
     missing = [name for name in ("preprocessing", "network", "inferer", "device", "label_names") if name not in parser]
     if missing:
         raise DatasetError(wrong("open_bundle", "config", "complete", f"no {', '.join(missing)}", path=config))
+    try:
+        torch.empty(0, device=parser.get_parsed_content("device"))
+    except (RuntimeError, AssertionError) as error:
+        got = " ".join(str(error.__cause__ or error).split())[:150]
+        raise ValueError(wrong("open_bundle", "device", "one that this machine has", f"{device}: {got}")) from error
     network = parser.get_parsed_content("network")
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn or foreign file raises many kinds of error
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise DatasetError(wrong("open_bundle", "weights", "a readable model.pt", got, path=weights)) from error
     try:
         network.load_state_dict(state.get("model", state))
     except (RuntimeError, AttributeError) as error:

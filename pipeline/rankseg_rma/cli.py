@@ -74,7 +74,7 @@ def _reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             outcome = command(*args, **kwargs)
-        except (ValueError, TypeError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
             _print(f"error: {error}", error=True)
             raise typer.Exit(2) from error
         if outcome is None:
@@ -88,6 +88,8 @@ def _reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
             for case_id, reason in outcome.failed.items():
                 _print(f"  {case_id}: {reason}", error=True)
             raise typer.Exit(1)
+        if outcome.last:
+            _print(outcome.last)
 
     return run
 
@@ -314,11 +316,7 @@ def demo(
     from rankseg_rma.workflows.demo import make_demo
 
     outcome = make_demo(out, cases)
-    page = outcome.written.pop()
-    for path in outcome.written:
-        _print(f"wrote {path}")
-    outcome.written = []
-    outcome.notes.append(f"Open the page: {page.resolve()}")
+    outcome.last = f"Open the page: {page.resolve()}" if (page := out / "index.html").is_file() else ""
     return outcome
 
 

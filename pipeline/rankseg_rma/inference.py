@@ -97,7 +97,7 @@ def decode(
     Returns:
         uint8 (or wider) label maps (*spatial) by decoder, and one row per foreground label: label, mass of its
         probabilities and each decoder's expected score and volume. Scores of both masks are taken under the same,
-        scaled probabilities; with unit="slice" they are means over the slices where label or mass is present.
+        scaled probabilities; with unit="slice" they are means over the slices where the class is to be expected.
     """
     probs = ScaleTemperature(options.temperature)(probabilities.probs).as_subclass(torch.Tensor)
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
@@ -108,7 +108,7 @@ def decode(
     decoding = decoder(probs)
     masks = {}
     if "argmax" in decoders:
-        masks["argmax"] = _argmax(probs).astype(decoding.labels.numpy().dtype)
+        masks["argmax"] = _argmax(probabilities.probs).astype(decoding.labels.numpy().dtype)
     if "rma" in decoders:
         masks["rma"] = decoding.labels.numpy()
     voxel_ml = voxel_volume_ml(probabilities.affine)
@@ -138,6 +138,6 @@ def _argmax(probs: Any) -> Any:
 
 
 def _mean_over_slices(score: Any, mass: Any) -> Any:
-    """Mean of (unit, class) scores over the slices in which a voxel of the class is to be expected."""
+    """Mean of (unit, class) scores over the slices whose mass of the class rounds to a voxel: the same for any mask."""
     present = mass >= 0.5
     return np.where(present, score, 0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)

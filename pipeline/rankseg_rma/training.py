@@ -54,9 +54,18 @@ def _epoch_of(path: Path) -> int:
     return int(path.stem.split("=")[1])
 
 
+def checkpoint_parts(network: Any, optimizer: Any, lr_scheduler: Any, trainer: Any) -> dict[str, Any]:
+    """All that a run needs to go on as if it had not been killed; with AMP also the loss scale."""
+    parts = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "trainer": trainer}
+    return parts if trainer.scaler is None else {**parts, "scaler": trainer.scaler}
+
+
 def has_tensorboard() -> bool:
-    """Whether the extra ``tracking`` is installed."""
-    return find_spec("tensorboard") is not None
+    """Whether the extra ``tracking`` is installed; says so when it is not."""
+    installed = find_spec("tensorboard") is not None
+    if not installed:
+        logging.getLogger(__name__).info("no TensorBoard log: install the extra rankseg-rma[tracking]")
+    return installed
 
 
 def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 
 from rankseg_rma.checks import require_number, wrong
 from rankseg_rma.decoder import Decoding, RMADecoder
+from rankseg_rma.decoder.geometry import TOLERANCE
 from rankseg_rma.volumes import find_slice_axis
 
+_NEUTRAL = {"dim": 0, "keepdim": True, "threshold": None, "rounding": None}
 SUMMARY_FIELDS = ("cutoff", "num_selected", "mass", "value")
 
 
@@ -21,7 +23,8 @@ class AsDiscreteRMA(Transform):
     """Decode probabilities for Dice or IoU; a drop-in for ``AsDiscrete(argmax=True)``.
 
     Args:
-        argmax: accepted and ignored, so that a config can change ``_target_`` alone.
+        argmax: accepted and ignored, so that a config can change ``_target_`` alone; so are AsDiscrete's ``dim=0``,
+            ``keepdim=True``, ``threshold=None`` and ``rounding=None``.
         to_onehot: number of channels of a one-hot output; default: one channel of labels.
         softmax: the input is logits: apply softmax first.
         sigmoid: the input is logits: apply sigmoid first.
@@ -33,13 +36,16 @@ class AsDiscreteRMA(Transform):
         pruning_prob: a class whose largest probability is not above this selects nothing.
         unassigned: "max_score", "background" or "void", for voxels above no cutoff.
         dtype: output dtype; default float32, as AsDiscrete.
-        decoder: further arguments of `RMADecoder`: void_index, smooth, backend.
+        void_index: label that "void" writes.
+        smooth: smoothing of the score.
+        backend: "auto", "numba" or "torch".
+        asdiscrete: other keywords of AsDiscrete, at the values above; anything else is refused.
 
     Raises:
         ValueError, TypeError: as `RMADecoder`; also softmax and sigmoid together.
     Example:
-        >>> AsDiscreteRMA(pruning_prob=0.3)(torch.tensor([[0.55, 0.9, 0.6], [0.45, 0.1, 0.4]]))
-        tensor([[1., 0., 1.]])
+        >>> AsDiscreteRMA(pruning_prob=0.3)(torch.tensor([[0.55, 0.9, 0.6], [0.45, 0.1, 0.4]])).tolist()
+        [[1.0, 0.0, 1.0]]
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
@@ -58,8 +64,16 @@ class AsDiscreteRMA(Transform):
         pruning_prob: float = 0.5,
         unassigned: str = "max_score",
         dtype: Any = torch.float,
-        **decoder: Any,
+        void_index: int = 255,
+        smooth: float = 0.0,
+        backend: str = "auto",
+        **asdiscrete: Any,
     ) -> None:
+        for name, value in asdiscrete.items():
+            if name not in _NEUTRAL:
+                raise TypeError(wrong("AsDiscreteRMA", "keywords", "those of its documentation", repr(name)))
+            if value != _NEUTRAL[name]:
+                raise ValueError(wrong("AsDiscreteRMA", name, repr(_NEUTRAL[name]), repr(value)))
         if softmax and sigmoid:
             raise ValueError(wrong("AsDiscreteRMA", "softmax and sigmoid", "not both true", "both true"))
         if isinstance(to_onehot, bool) or not isinstance(to_onehot, int | None):
@@ -68,7 +82,7 @@ class AsDiscreteRMA(Transform):
         self.slice_axis = slice_axis
         self.options = {
             "metric": metric, "unit": unit, "multilabel": multilabel, "pruning_prob": pruning_prob,
-            "unassigned": unassigned, **decoder,
+            "unassigned": unassigned, "void_index": void_index, "smooth": smooth, "backend": backend,
         }  # fmt: skip
         RMADecoder(**self.options)
         find_slice_axis(None, slice_axis)
@@ -93,7 +107,7 @@ class AsDiscreteRMA(Transform):
 
     def _onehot(self, labels: torch.Tensor) -> torch.Tensor:
         """One channel per class; a void voxel is in none of them."""
-        void = labels == self.options.get("void_index", 255) if self.options["unassigned"] == "void" else None
+        void = labels == self.options["void_index"] if self.options["unassigned"] == "void" else None
         inside = labels if void is None else torch.where(void, 0, labels)
         hot = one_hot(inside.long(), num_classes=self.to_onehot, dim=0, dtype=torch.bool)
         return hot if void is None else hot & ~void
@@ -115,8 +129,8 @@ class AsDiscreteRMAd(MapTransform):
     Args:
         keys: items to decode.
         argmax: as for AsDiscreted, one or one per key. A key whose entry is False beside a True one, as in
-            ``argmax=[True, False]`` for prediction and label, is not decoded, only turned to one-hot where asked;
-            a single value is ignored.
+            ``argmax=[True, False]`` for prediction and label, is not decoded, only turned to one-hot where asked.
+            Otherwise ignored: every key is decoded.
         to_onehot, softmax, sigmoid, multilabel: one, or one per key.
         keep_summary: leave cutoff, num_selected, mass and value in the item, under ``<key>_rma``.
         allow_missing_keys: do not raise when a key is missing.
@@ -154,9 +168,12 @@ class AsDiscreteRMAd(MapTransform):
         d = dict(data)
         for key, decoded, converter in self.key_iterator(d, self.decoded, self.converters):
             if not decoded:
+                plain = convert_to_tensor(d[key], track_meta=get_track_meta())
                 if converter.to_onehot is not None:
-                    hot = one_hot(convert_to_tensor(d[key]), num_classes=converter.to_onehot, dim=0)
-                    d[key] = convert_to_dst_type(hot, d[key], dtype=converter.dtype)[0]
+                    hot = one_hot(plain.as_subclass(torch.Tensor), num_classes=converter.to_onehot, dim=0)
+                else:
+                    hot = plain
+                d[key] = convert_to_dst_type(hot, plain, dtype=converter.dtype)[0]
                 continue
             d[key], decoding = converter.decode(d[key])
             if self.keep_summary:
@@ -176,25 +193,35 @@ class ScaleTemperature(Transform):
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     Example:
-        >>> ScaleTemperature(0.5)(torch.tensor([[0.8], [0.2]])).T
-        tensor([[0.9412, 0.0588]])
+        >>> ScaleTemperature(0.5)(torch.tensor([[0.75], [0.25]], dtype=torch.float64)).round(decimals=6).tolist()
+        [[0.9], [0.1]]
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
 
     def __init__(self, temperature: float | None) -> None:
-        low, high = TEMPERATURE_RANGE
-        self.temperature = require_number("ScaleTemperature", "temperature", temperature or 1.0, low, high)
+        given = 1.0 if temperature is None else temperature
+        self.temperature = require_number("ScaleTemperature", "temperature", given, *TEMPERATURE_RANGE)
 
     def __call__(self, img: Any) -> torch.Tensor:
         """Return (class, *spatial) probabilities; a single class is paired with its complement, zeros stay zeros."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
         if self.temperature == 1.0:
             return img
-        probs = img.as_subclass(torch.Tensor).clamp(0, 1)
-        scaled = probs ** (1 / self.temperature)
-        total = scaled + (1 - probs) ** (1 / self.temperature) if len(probs) == 1 else scaled.sum(dim=0, keepdim=True)
-        scaled /= total.clamp_min(torch.finfo(total.dtype).tiny)
+        probs = img.as_subclass(torch.Tensor)
+        low, high = (float(end) for end in torch.aminmax(probs)) if probs.numel() else (0.0, 1.0)
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also when NaN
+            advice = "Apply softmax to logits first."
+            got = f"values from {low:.4g} to {high:.4g}"
+            raise ValueError(wrong("ScaleTemperature", "img", "probabilities in [0, 1]", got, advice=advice))
+        probs = probs.clamp(0, 1)
+        # Relative to the largest class, so that small powers of many classes do not underflow together.
+        largest = torch.maximum(probs, 1 - probs) if len(probs) == 1 else probs.amax(dim=0, keepdim=True)
+        largest = torch.where(largest > 0, largest, 1)
+        scaled = (probs / largest) ** (1 / self.temperature)
+        other = ((1 - probs) / largest) ** (1 / self.temperature) if len(probs) == 1 else 0
+        total = scaled.sum(dim=0, keepdim=True) + other
+        scaled /= torch.where(total > 0, total, 1)
         return convert_to_dst_type(scaled, img)[0]
 
 

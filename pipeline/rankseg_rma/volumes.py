@@ -52,7 +52,7 @@ def voxel_volume_ml(affine: Any) -> float:
     """Volume of one voxel in millilitres (1 ml = 1000 cubic mm).
 
     Example:
-        >>> voxel_volume_ml(np.diag([1.0, 1.0, 5.0, 1.0]))
+        >>> round(voxel_volume_ml(np.diag([1.0, 1.0, 5.0, 1.0])), 6)
         0.005
     """
     return float(abs(np.linalg.det(np.asarray(affine, np.float64)[:3, :3])) / 1000)
@@ -187,11 +187,9 @@ def _read_nifti(path: Path) -> Volume:
 
     image = nibabel.load(path)
     array = np.asanyarray(image.dataobj)
-    if array.ndim == 4:
-        array = np.moveaxis(array, -1, 0)
-    while array.ndim > 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    return Volume(array, image.affine, image.header)
+    while array.ndim > 4 and array.shape[3] == 1:  # vector images: (x, y, z, 1, channel)
+        array = array[:, :, :, 0]
+    return Volume(np.moveaxis(array, -1, 0) if array.ndim == 4 else array, image.affine, image.header)
 
 
 def _read_sitk(path: Path) -> Volume:
@@ -199,6 +197,8 @@ def _read_sitk(path: Path) -> Volume:
 
     image = SimpleITK.ReadImage(str(path))
     array = SimpleITK.GetArrayFromImage(image).T
+    if image.GetDimension() == 4:
+        array = np.moveaxis(array, -1, 0)
     lps_to_ras = np.diag([-1.0, -1.0, 1.0])
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
@@ -214,7 +214,7 @@ def write_volume(path: str | Path, array: Any, affine: Any, header: Any = None) 
         path: .nii or .nii.gz.
         array: (*spatial) of any integer or float dtype, or (class, *spatial), stored with classes last.
         affine: (4, 4) to RAS+, stored exactly (as float32, as NIfTI does).
-        header: nibabel header of a volume on the same grid: its orientation codes and units are kept.
+        header: nibabel header of a volume on the same grid: its orientation codes are kept.
     """
     import nibabel
 
@@ -223,10 +223,15 @@ def write_volume(path: str | Path, array: Any, affine: Any, header: Any = None) 
         array = array.astype(np.uint8)
     image = nibabel.Nifti1Image(np.moveaxis(array, 0, -1) if array.ndim == 4 else array, affine, dtype=array.dtype)
     if header is not None and hasattr(header, "get_sform"):
-        image.set_sform(affine, code=int(header["sform_code"]))
-        image.set_qform(header.get_qform() if int(header["qform_code"]) else affine, code=int(header["qform_code"]))
-        if not int(header["sform_code"]) and not int(header["qform_code"]):
-            image.set_sform(affine, code=2)
+        image.set_sform(affine, code=int(header["sform_code"]), update_affine=False)
+        if int(header["qform_code"]):
+            for name in ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+                image.header[name] = header[name]
+            image.header["pixdim"][:4] = header["pixdim"][:4]
+        else:
+            image.set_qform(affine, code=0, update_affine=False)
+            if not int(header["sform_code"]):
+                image.set_sform(affine, code=2)
     image.header.set_xyzt_units("mm")
     with replacing(path) as temporary:
         nibabel.save(image, temporary)

@@ -129,6 +129,7 @@ def _build(content: Any, path: Path) -> DatasetCard:
     return DatasetCard(
         **{
             **content,
+            "labels": None if labels is None else dict(sorted(labels.items())),
             "intensity": intensity,
             "splits": splits,
             "spacing_mm": None if spacing is None else tuple(float(size) for size in spacing),

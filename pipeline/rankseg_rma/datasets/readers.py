@@ -60,6 +60,9 @@ def _read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
         got = f"{type(error).__name__}: {error}"
         expected = "JSON with labels, modality and training, as in the Medical Segmentation Decathlon"
         raise DatasetError(wrong("list_cases", "dataset.json", expected, got, path=path)) from error
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise DatasetError(wrong("list_cases", "labels", "0, 1, 2, ... without a gap", sorted(names), path=path))
+    names = dict(sorted(names.items()))
     known = {value: name.lower() for value, name in (card.labels or names).items()}
     if known != {value: name.lower() for value, name in names.items()}:
         raise DatasetError(wrong("list_cases", "labels", f"{card.labels} as on the card", names, path=path))

@@ -36,6 +36,8 @@ def expected_score(
     require_one_of(function, "metric", metric, METRICS)
     require_one_of(function, "unit", unit, UNITS)
     require_one_of(function, "backend", backend, ("auto", *BACKENDS))
+    if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
+        raise TypeError(wrong(function, "labels", "a numpy array or torch tensor", type(labels).__name__))
     passes = open_backend(function, probs, slice_axis if unit == "slice" else None, backend)
     shape, spatial_shape = tuple(labels.shape), tuple(probs.shape[1:])
     is_masks = "bool" in str(labels.dtype) and shape == tuple(probs.shape)

@@ -224,7 +224,8 @@ class NumbaPasses:
         free = [place for place in range(len(walk.shape)) if place != walk.unit_place and walk.shape[place] > 1]
         cut = free[0] if free else 0
         whole = max(self._num_voxels // max(walk.shape[cut], 1), 1)
-        rows = max(_SLAB_BYTES // (whole * self.shape[1] * self._dtype.itemsize), 1)
+        fitting = max(_SLAB_BYTES // (whole * self.shape[1] * self._dtype.itemsize), 1)
+        rows = fitting if free else max(walk.shape[cut], 1)
         for start in range(0, max(walk.shape[cut], 1), rows):
             where = [slice(None)] * len(walk.shape)
             where[cut] = slice(start, start + rows)

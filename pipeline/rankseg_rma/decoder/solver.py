@@ -114,8 +114,10 @@ def search(backend: Backend, objective: Objective, pruning_prob: float) -> Searc
     # The most probable voxel alone is a mask too: never start below its value.
     single = objective.value(np.ones_like(sums.count), sums.peak, sums.mass)
     best = np.maximum(objective.value(sums.count, sums.total, sums.mass), single)
+    # Where values are tiny, rounding can bring the cutoff up to the peak: without smoothing the peak is always taken.
+    ceiling = np.nextafter(sums.peak, 0.0) if objective.smooth == 0 else np.full(backend.shape, np.inf)
     while True:
-        cutoff = np.where(active, objective.cutoff(best), np.inf)
+        cutoff = np.where(active, np.minimum(objective.cutoff(best), ceiling), np.inf)
         sums = backend.select_sums(cutoff)
         value = objective.value(sums.count, sums.total, sums.mass)
         grows = active & (value > best)

@@ -76,7 +76,9 @@ class TorchPasses:
         return self._back(self._join(parts, torch.bool))
 
     def mask_sums(self, labels: Any) -> tuple[Counts, Floats]:
-        tensor = torch.as_tensor(labels).detach().as_subclass(torch.Tensor).to(self._device)
+        if isinstance(labels, np.ndarray):  # torch knows neither uint16 nor foreign byte orders
+            labels = torch.from_numpy(labels.astype(bool if labels.dtype == bool else np.int64))
+        tensor = labels.detach().as_subclass(torch.Tensor).to(self._device)
         is_masks = tensor.ndim == len(self._walk.axes) + 1
         tensor = tensor.permute(self._walk.class_first if is_masks else self._walk.axes)
         tensor = tensor.reshape(-1, *self._data.shape[1:])
@@ -100,7 +102,7 @@ class TorchPasses:
             for part in (gain.slope, gain.offset, gain.base, gain.shrink)
         )
         eligible = self._spread(assignment.eligible)[:, :, units]
-        for c, probs in enumerate(chunk.to(self._sum_dtype) if len(chunk) < 2 else chunk):
+        for c, probs in enumerate(chunk):
             p = probs.to(self._sum_dtype)
             value = (slope[c] * p - offset[c]) / (base[c] - shrink[c] * p)
             better = (above[c] | (unassigned & eligible[c])) & (value > best)

@@ -1,7 +1,7 @@
 """Scores from arrays: arrays in, rows out. No files, no MONAI."""
 
 from rankseg_rma.evaluation.metric import METRIC_TABLE, Metric
-from rankseg_rma.evaluation.overlap import Overlap, count_overlap, count_overlap_by_slice
+from rankseg_rma.evaluation.overlap import Overlap, as_label_map, count_overlap, count_overlap_by_slice
 from rankseg_rma.evaluation.paired import PairedDifference, compare_pairs
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Metric",
     "Overlap",
     "PairedDifference",
+    "as_label_map",
     "compare_pairs",
     "count_overlap",
     "count_overlap_by_slice",

@@ -61,7 +61,7 @@ def count_overlap_by_slice(prediction: Any, reference: Any, labels: Sequence[int
 
 
 def _count(prediction: Any, reference: Any, labels: Sequence[int], axis: int | None) -> list[list[Overlap]]:
-    prediction, reference = _as_labels("prediction", prediction), _as_labels("reference", reference)
+    prediction, reference = as_label_map("prediction", prediction), as_label_map("reference", reference)
     if prediction.shape != reference.shape:
         raise ValueError(
             wrong("count_overlap", "prediction", f"of the reference's shape {reference.shape}", prediction.shape)
@@ -83,17 +83,21 @@ def _count(prediction: Any, reference: Any, labels: Sequence[int], axis: int | N
     ]
 
 
-def _as_labels(argument: str, array: Any) -> Any:
-    """The array as integers: bool, integer, or float that holds whole numbers."""
-    array = np.asarray(array)
+def as_label_map(argument: str, array: Any) -> Any:
+    """The array as integers: bool, integer, or float that holds whole numbers.
+
+    Raises:
+        ValueError: fractions, NaN, infinities, negative or huge values, or another dtype.
+    """
+    array, expected = np.asarray(array), "a label map of whole numbers from 0 to 65535"
+    if array.dtype.kind not in "buif":
+        raise ValueError(wrong("as_label_map", argument, expected, str(array.dtype)))
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if not (low >= 0 and high <= 65535):  # also when NaN
+        raise ValueError(wrong("as_label_map", argument, expected, f"values from {low:g} to {high:g}"))
     if array.dtype.kind == "f":
-        whole = array.astype(np.int64)
+        whole = array.astype(np.uint16)
         if not np.array_equal(whole, array):
-            raise ValueError(wrong("count_overlap", argument, "a label map of whole numbers", "fractions or NaN"))
-        array = whole
-    if array.dtype.kind not in "bui":
-        raise ValueError(wrong("count_overlap", argument, "a label map of whole numbers", str(array.dtype)))
-    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
-    if array.size and array.min() < 0:
-        raise ValueError(wrong("count_overlap", argument, "non-negative", f"a smallest value of {array.min()}"))
-    return array
+            raise ValueError(wrong("as_label_map", argument, expected, "fractions"))
+        return whole
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array

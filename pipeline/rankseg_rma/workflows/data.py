@@ -16,6 +16,8 @@ def check_dataset(name: str, root: Path) -> tuple[int, list[dict[str, str]]]:
     """
     import numpy as np
 
+    from rankseg_rma.evaluation import as_label_map
+
     card, cases = list_cases(load_card(name), root)
     highest = max(card.labels or {0: ""})
     faults: list[dict[str, str]] = []
@@ -34,10 +36,14 @@ def check_dataset(name: str, root: Path) -> tuple[int, list[dict[str, str]]]:
         if image is not None and not np.isfinite(image.array).all():
             fault(case, case.image, "the image has NaN or infinite voxels")
         if label is not None:
-            values = np.unique(label.array)
-            strange = [value for value in values.tolist() if value != int(value) or not 0 <= value <= highest]
-            if strange:
-                fault(case, case.label, f"labels outside 0 to {highest}: {', '.join(f'{v:g}' for v in strange[:5])}")
+            try:
+                values = np.unique(as_label_map("label", label.array))
+            except ValueError as error:
+                fault(case, case.label, str(error))
+            else:
+                strange = [str(value) for value in values.tolist() if value > highest]
+                if strange:
+                    fault(case, case.label, f"labels outside 0 to {highest}: {', '.join(strange[:5])}")
         if image is not None and label is not None:
             difference = same_grid(image.array.shape[-3:], image.affine, label.array.shape[-3:], label.affine)
             if difference:

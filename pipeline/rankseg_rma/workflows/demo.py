@@ -29,6 +29,8 @@ def make_demo(out: Path, num_cases: int) -> Outcome:
     names = load_card("phantom").labels or {}
     scored = evaluate_masks([str(masks)], data / "labelsTr", out / "evaluation", names, None, None)
     outcome.failed |= scored.failed
+    if not any(path.name == "paired.csv" for path in scored.written):
+        return outcome
     page = write_page(
         out / "index.html", title="RankSEG-RMA on the phantom cohort", images=data / "imagesTr",
         references=data / "labelsTr", arms=find_arms([str(masks)]), evaluation=out / "evaluation",

@@ -1,7 +1,7 @@
 """The command that scores masks against references."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
     """
     arms: dict[str, Path] = {}
     for entry in predictions:
-        name, _, text = entry.rpartition("=")
+        name, _, text = ("", "", entry) if Path(entry).is_dir() else entry.rpartition("=")
         folder = Path(text)
         if not folder.is_dir():
             raise FileNotFoundError(wrong("evaluate", "predictions", "an existing folder", folder))
@@ -67,7 +67,8 @@ def evaluate_masks(
         predictions: as for `find_arms`.
         references: folder of reference label maps; paired with predictions by case id.
         out: folder to fill.
-        label_names: names of labels; labels found in the references besides these are scored under their number.
+        label_names: names of all labels; another label in a file is an error. Empty: every label that occurs is
+            scored under its number.
         slice_axis: also score slices along this axis ("axial", ..., or an axis number); None does not.
         cluster: regular expression whose first group in a case id names the patient, or "pair"; None: every case alone.
         only: case ids to score; others are left out on both sides. None scores all.
@@ -91,11 +92,17 @@ def evaluate_masks(
         for case_id in sorted(found.keys() - reference_files.keys()):
             outcome.failed[f"{name}/{case_id}"] = f"no reference in {references}"
     rows: list[dict[str, Any]] = []
-    axis_cases = [case_id for case_id in reference_files if any(case_id in found for found in files.values())]
-    labels = _labels_of(reference_files, axis_cases, label_names, outcome)
-    for case_id in track(axis_cases, "evaluating", len(axis_cases)):
+    shared = [case_id for case_id in reference_files if any(case_id in found for found in files.values())]
+    pairs = [(case_id, found) for case_id in shared for found in files.values() if case_id in found]
+    labels = label_names or _labels_of(
+        path for case_id, found in pairs for path in (found[case_id], reference_files[case_id])
+    )
+    if pairs and not labels:
+        advice = "Name the data set with --dataset."
+        raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
+    for case_id in track(shared, "evaluating", len(shared)):
         for name, found in files.items():
-            if case_id not in found or case_id in outcome.failed:
+            if case_id not in found:
                 continue
             try:
                 rows += _score_case(found[case_id], reference_files[case_id], labels, slice_axis, case_id, name)
@@ -118,47 +125,57 @@ def evaluate_masks(
     return outcome
 
 
-def _labels_of(
-    files: Mapping[str, Path], case_ids: Sequence[str], names: Mapping[int, str], outcome: Outcome
-) -> dict[int, str]:
-    """Foreground labels that occur in any reference, with their names; unreadable references are noted."""
+def _labels_of(files: Iterable[Path]) -> dict[int, str]:
+    """Foreground labels that occur in any file, named by their number; unreadable files are reported when scored."""
     import numpy as np
 
-    labels = dict(names)
-    for case_id in case_ids:
+    from rankseg_rma.evaluation import as_label_map
+
+    found: set[int] = set()
+    for path in files:
         try:
-            found = np.unique(read_volume(files[case_id]).array)
-        except ValueError as error:
-            outcome.failed[case_id] = str(error)
+            found |= set(np.unique(as_label_map("label map", read_volume(path).array)).tolist())
+        except (ValueError, FileNotFoundError):
             continue
-        labels |= {int(value): str(int(value)) for value in found.tolist() if value > 0 and int(value) not in labels}
-    return dict(sorted(labels.items()))
+    return {label: str(label) for label in sorted(found - {0})}
+
+
+def _read_labels(path: Path, argument: str) -> tuple[Any, Any]:
+    """Label map (*spatial) and affine; a single trailing channel is dropped."""
+    from rankseg_rma.evaluation import as_label_map
+
+    volume = read_volume(path)
+    array = as_label_map(f"{argument} {path}", volume.array)
+    return (array[0] if array.ndim == 4 and array.shape[0] == 1 else array), volume.affine
 
 
 def _score_case(
     prediction_file: Path, reference_file: Path, labels: Mapping[int, str], slice_axis: Any, case_id: str, decoder: str
 ) -> list[dict[str, Any]]:
+    import numpy as np
+
     from rankseg_rma.evaluation import METRIC_TABLE, count_overlap, count_overlap_by_slice
     from rankseg_rma.evaluation.metric import EMPTY_POLICY
 
-    prediction, reference = read_volume(prediction_file), read_volume(reference_file)
-    difference = same_grid(prediction.array.shape, prediction.affine, reference.array.shape, reference.affine)
+    reference, affine = _read_labels(reference_file, "reference")
+    prediction, place = _read_labels(prediction_file, "prediction")
+    difference = same_grid(prediction.shape, place, reference.shape, affine)
     if difference:
         advice = "Resample neither: write masks on the image's own grid."
-        got = f"a difference in {difference}"
-        raise ValueError(
-            wrong("evaluate", "prediction", "on the reference's grid", got, path=prediction_file, advice=advice)
-        )
-    strange = set(map(int, _unique(prediction.array))) - {0, *labels}
-    if strange:
-        known = ", ".join(map(str, labels))
-        got = ", ".join(map(str, sorted(strange)))
-        raise ValueError(wrong("evaluate", "prediction", f"of labels 0, {known}", got, path=prediction_file))
-    whole = count_overlap(prediction.array, reference.array, list(labels))
+        expected, got = "on the reference's grid", f"a difference in {difference}"
+        raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction_file, advice=advice))
+    for argument, array, path in (
+        ("reference", reference, reference_file),
+        ("prediction", prediction, prediction_file),
+    ):
+        strange = sorted(set(np.unique(array).tolist()) - {0, *labels})
+        if strange:
+            expected, got = f"of labels 0, {', '.join(map(str, labels))}", ", ".join(map(str, strange))
+            raise ValueError(wrong("evaluate", argument, expected, got, path=path))
+    whole = count_overlap(prediction, reference, list(labels))
     slices: list[list[Any]] = [[] for _ in labels]
     if slice_axis is not None:
-        axis = find_slice_axis(reference.affine, slice_axis)
-        slices = count_overlap_by_slice(prediction.array, reference.array, list(labels), axis)
+        slices = count_overlap_by_slice(prediction, reference, list(labels), find_slice_axis(affine, slice_axis))
     rows = []
     for (label, name), counts, parts in zip(labels.items(), whole, slices, strict=True):
         for metric in METRIC_TABLE.values():
@@ -171,13 +188,6 @@ def _score_case(
                 "fn": counts.fn, "n_reference": counts.num_reference, "n_prediction": counts.num_prediction,
             })  # fmt: skip
     return rows
-
-
-def _unique(array: Any) -> list[float]:
-    import numpy as np
-
-    values: list[float] = np.unique(array).tolist()
-    return values
 
 
 def _pair_rows(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], cluster: str | None) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Commands that make masks: from images with a bundle, or from saved probabilities."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,14 @@ from typing import Any
 
 from rankseg_rma.checks import require_number, wrong
 from rankseg_rma.volumes import case_id_of, list_volumes, replacing, write_volume
-from rankseg_rma.workflows.outcome import Outcome, describe_failure, peak_memory_bytes, track, write_csv
+from rankseg_rma.workflows.outcome import (
+    Outcome,
+    describe_failure,
+    peak_memory_bytes,
+    restart_peak_memory,
+    track,
+    write_csv,
+)
 
 INFERENCE_COLUMNS = (
     "case_id", "label", "label_name", "metric", "unit", "expected_score_argmax", "expected_score_rma",
@@ -70,6 +78,9 @@ def infer_cases(
     bundle = open_bundle(bundle_root, device)
     chosen, source = choose_temperature(temperature, bundle.temperature)
     folder = out / "probabilities"
+    if save_probabilities:
+        with replacing(folder / "labels.json") as temporary:
+            temporary.write_text(json.dumps(bundle.label_names), encoding="utf-8")
     if save_probabilities and (bundle_root / TEMPERATURE_FILE).is_file():
         with replacing(folder / "temperature.json") as temporary:
             shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)
@@ -89,20 +100,27 @@ def decode_probabilities(
 ) -> Outcome:
     """Decode saved probability volumes; arguments as `infer_cases`.
 
-    A temperature.json beside the probabilities is used by default.
+    A temperature.json and the names in a labels.json beside the probabilities are used by default.
     """
     volumes = find_inputs(inputs)
     from rankseg_rma.bundles import read_temperature
     from rankseg_rma.probabilities import read_probabilities
 
-    beside = {path.parent / "temperature.json" for path in volumes.values()}
-    stored = [read_temperature(path) for path in sorted(beside) if path.is_file()]
-    if len(set(stored)) > 1 or (stored and len(stored) < len(beside)):
+    folders = sorted({path.parent for path in volumes.values()})
+    files = [folder / "temperature.json" for folder in folders]
+    stored = [read_temperature(path) for path in files if path.is_file()] if temperature is None else []
+    if len(set(stored)) > 1 or (stored and len(stored) < len(files)):
         advice = "Give --temperature, or decode the folders one by one."
         raise ValueError(wrong("decode", "temperature", "one for all inputs", "folders that differ", advice=advice))
     chosen, source = choose_temperature(temperature, stored[0] if stored else None)
     options = replace(options, temperature=chosen)
-    return _decode_cases(volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, ())
+    names = [
+        json.loads((folder / "labels.json").read_text()) for folder in folders if (folder / "labels.json").is_file()
+    ]
+    shared = names[0] if len(names) == len(folders) and all(name == names[0] for name in names) else []
+    return _decode_cases(
+        volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, shared
+    )
 
 
 def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
@@ -150,6 +168,7 @@ def _decode_cases(
     rows: list[dict[str, Any]] = []
     for case_id, path in track(cases.items(), "decoding", len(cases)):
         started = time.perf_counter()
+        restart_peak_memory()
         try:
             probabilities = load(case_id, path)
             masks, scores = decode(probabilities, decoders, options)

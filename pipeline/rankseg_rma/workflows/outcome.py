@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +14,13 @@ DECODERS = ("argmax", "rma")
 
 @dataclass
 class Outcome:
-    """What a command did: files written, notes for the reader, and the cases that failed with the reason."""
+    """What a command did: files written, notes for the reader, the cases that failed with the reason, a last line."""
 
     out: Path
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
+    last: str = ""
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
@@ -41,8 +43,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     return path
 
 
+def restart_peak_memory() -> None:
+    """Let the peak start again from the present size, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
+    """Largest resident size of this process, since `restart_peak_memory` where the system can, else since its start."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 

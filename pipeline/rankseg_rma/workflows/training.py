@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.checks import DatasetError, require_one_of, wrong
+from rankseg_rma.checks import require_one_of
 from rankseg_rma.datasets import Case, list_cases, load_card, split_cases
 from rankseg_rma.workflows.outcome import Outcome
 
@@ -34,7 +34,6 @@ def train_network(
     by_id = {case.case_id: case for case in cases if case.label is not None}
     parts = split_cases(card, list(by_id), fold)
     datalist = {part: [_relative(by_id[case_id], root) for case_id in ids] for part, ids in parts.items()}
-    _refuse_other_run(out, datalist)
     write_bundle(out, card, datalist, chosen)
 
     from rich.console import Console
@@ -61,13 +60,3 @@ def train_network(
 
 def _relative(case: Case, root: Path) -> dict[str, str]:
     return {"image": str(case.image.relative_to(root)), "label": str(case.label.relative_to(root))}  # type: ignore[union-attr]
-
-
-def _refuse_other_run(out: Path, datalist: Mapping[str, Any]) -> None:
-    """A run folder is continued only with the same cases in the same parts."""
-    path = out / "configs" / "datalist.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != datalist:
-        advice = "Choose another --out, or the same data set and fold."
-        raise DatasetError(
-            wrong("train", "out", "empty or the same run", "a run of other cases", path=out, advice=advice)
-        )
