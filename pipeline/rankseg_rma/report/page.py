@@ -69,10 +69,10 @@ def _verdict(paired: pandas.DataFrame, first: str, second: str) -> str:
     row = paired[(paired["metric"] == "dice") & (paired["label"] == 0) & (paired["second"] == second)].iloc[0]
     means = f"{100 * row['mean_first']:.1f} with {first}, {100 * row['mean_second']:.1f} with {second}"
     interval = f"95 % interval {100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
-    moved = f"{row['improved']} cases improved, {row['unchanged']} unchanged, {row['worsened']} worsened"
+    moved = f"{row['improved']} improved, {row['unchanged']} unchanged, {row['worsened']} worsened"
     return (
-        f"Mean Dice over labels: {means}; difference {100 * row['mean']:+.2f} points ({interval}); "
-        f"{moved} by more than a point."
+        f"Mean Dice over labels: {means}; difference {100 * row['mean']:+.2f} points ({interval}). "
+        f"Of {row['num_pairs']} cases {moved} by more than a point."
     )
 
 
