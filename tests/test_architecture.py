@@ -22,7 +22,7 @@ ALLOWED = {
     "bundles": {"checks", "volumes", "datasets", "networks", "__init__"},
     "inference": {"checks", "decoder", "volumes", "probabilities", "transforms", "bundles"},
     "training": {"checks", "volumes", "datasets", "transforms", "networks", "bundles", "inference"},
-    "report": {"checks", "evaluation", "volumes", "__init__"},
+    "report": {"checks", "evaluation", "__init__"},
 }
 NO_MONAI = ("checks", "decoder", "evaluation", "volumes", "probabilities", "datasets")
 

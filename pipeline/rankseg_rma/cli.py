@@ -315,9 +315,7 @@ def demo(
     """The main job on a built-in cohort: synthetic CT, shipped weights, argmax and RMA masks, CSVs and a page."""
     from rankseg_rma.workflows.demo import make_demo
 
-    outcome = make_demo(out, cases)
-    outcome.last = f"Open the page: {page.resolve()}" if (page := out / "index.html").is_file() else ""
-    return outcome
+    return make_demo(out, cases)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rankseg_rma.datasets import load_card
+from rankseg_rma.datasets import list_cases, load_card
+from rankseg_rma.volumes import replacing
 from rankseg_rma.workflows.data import make_phantom_cohort
 from rankseg_rma.workflows.evaluation import evaluate_masks, find_arms
 from rankseg_rma.workflows.inference import infer_cases
@@ -16,28 +17,53 @@ DEMO_BUNDLE = Path(__file__).parents[1] / "demo_bundle"
 DEMO_SEED = 2026
 # The case whose Dice is recorded with the weights.
 RECORD_SEED = 5
+CT_WINDOW = (-60.0, 240.0)
 
 
 def make_demo(out: Path, num_cases: int) -> Outcome:
     """The main job on the built-in cohort: phantom, shipped weights, argmax and RMA masks, CSVs and a page."""
     from rankseg_rma.inference import DecodeOptions
-    from rankseg_rma.report.page import write_page
 
     data, masks = out / "phantom", out / "predictions"
     make_phantom_cohort(data, num_cases, seed=DEMO_SEED)
-    outcome = infer_cases(DEMO_BUNDLE, [data / "imagesTr"], masks, DECODERS, DecodeOptions(), None, False, "cpu")
-    names = load_card("phantom").labels or {}
-    scored = evaluate_masks([str(masks)], data / "labelsTr", out / "evaluation", names, None, None)
+    card, cases = list_cases(load_card("phantom"), data)
+    images = [case.image for case in cases]
+    outcome = infer_cases(DEMO_BUNDLE, images, masks, DECODERS, DecodeOptions(), None, False, "cpu")
+    arms, references, ids = [str(masks)], data / "labelsTr", {case.case_id for case in cases}
+    scored = evaluate_masks(arms, references, out / "evaluation", card.labels or {}, None, None, ids)
     outcome.failed |= scored.failed
-    if not any(path.name == "paired.csv" for path in scored.written):
-        return outcome
-    page = write_page(
-        out / "index.html", title="RankSEG-RMA on the phantom cohort", images=data / "imagesTr",
-        references=data / "labelsTr", arms=find_arms([str(masks)]), evaluation=out / "evaluation",
-        inference=masks / "inference.csv", failed=outcome.failed, window=(-60.0, 240.0),
-    )  # fmt: skip
-    outcome.out, outcome.written = out, [*outcome.written, *scored.written, page]
+    outcome.out, outcome.written = out, [*outcome.written, *scored.written]
+    if out / "evaluation" / "paired.csv" in scored.written:
+        outcome.written.append(_write_page(out, outcome))
+        outcome.last = f"Open the page: {outcome.written[-1].resolve()}"
     return outcome
+
+
+def _write_page(out: Path, outcome: Outcome) -> Path:
+    """Write index.html, and figures/changed.png with the cases that changed most."""
+    import pandas
+
+    from rankseg_rma.report.figures import add_key, draw_slices
+    from rankseg_rma.report.page import PageContent, render_page
+    from rankseg_rma.workflows.pictures import find_pictures
+
+    text = {"case_id": str, "label_name": str}
+    scores = pandas.read_csv(out / "evaluation" / "cases.csv", dtype=text)
+    arms = find_arms([str(out / "predictions")])
+    pictures = find_pictures(scores, out / "phantom" / "imagesTr", out / "phantom" / "labelsTr", arms)
+    content = PageContent(
+        title="RankSEG-RMA on the phantom cohort", first="argmax", second="rma", scores=scores,
+        paired=pandas.read_csv(out / "evaluation" / "paired.csv", dtype=text),
+        expected=pandas.read_csv(out / "predictions" / "inference.csv", dtype=text),
+        pictures=pictures, window=CT_WINDOW, failed=outcome.failed,
+    )  # fmt: skip
+    montage = draw_slices(pictures, CT_WINDOW, columns=3)
+    add_key(montage, ["reference", *arms])
+    with replacing(out / "figures" / "changed.png") as temporary:
+        montage.savefig(temporary, format="png", dpi=90)
+    with replacing(out / "index.html") as temporary:
+        temporary.write_text(render_page(content), encoding="utf-8")
+    return out / "index.html"
 
 
 def ship_weights(run: Path) -> None:
