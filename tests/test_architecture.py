@@ -1,6 +1,7 @@
 """The house's rules, kept by a machine: imports point downward, the decoder knows no MONAI, nothing sorts."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -99,3 +100,12 @@ def test_help_answers_in_under_a_second():
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1
+
+
+def test_readme_is_finished():
+    root = PACKAGE.parents[1]
+    for name in ("README.md", "DATA.md", "CONTRIBUTING.md"):
+        text = (root / name).read_text(encoding="utf-8")
+        assert "@@" not in text
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("http") or (root / target).exists(), f"{name} links {target}"

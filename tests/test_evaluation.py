@@ -79,6 +79,7 @@ def test_paired_difference_by_hand():
     found = compare_pairs(first, second, clusters=None, margin=0.01, num_resamples=100, seed=0)
     assert (found.num_pairs, found.num_left_out) == (3, 1)
     assert (found.improved, found.unchanged, found.worsened) == (1, 1, 1)
+    assert np.isnan(found.low)  # three cases carry no interval
     with pytest.raises(ValueError, match="at least one pair"):
         compare_pairs([np.nan], [1.0], clusters=None, margin=0.01, num_resamples=10, seed=0)
 

@@ -93,6 +93,7 @@ def test_run_folder_is_a_bundle(work):
     validation = json.loads((bundle / "configs" / "datalist.json").read_text())["validation"]
     assert [f"./imagesTr/{case_id}.nii.gz" for case_id in found["case_ids"]] == [f"./{c['image']}" for c in validation]
     assert found["nll_after"] <= found["nll_before"]
+    assert set(found["expected_volume_ratio"]) == {"liver", "tumour"}
     assert str(work) not in (bundle / "configs" / "train.yaml").read_text()
 
 
@@ -145,6 +146,7 @@ def test_killed_training_goes_on_to_the_same_weights(work, tmp_path):
     whole, resumed = (torch.load(folder / "models" / "model.pt", weights_only=True) for folder in (work / "run", out))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     before = {path: path.read_bytes() for path in (out / "configs").iterdir()}
+    assert "differs in max_epochs" in run(*common, "--epochs", 3, code=2)
     for change in (("--epochs", 3), ("--epochs", 2, "--fold", 1), ("--epochs", 2, "--loss", "dice")):
         assert "must be empty or the same run" in run(*common, *change, code=2)
     assert before == {path: path.read_bytes() for path in (out / "configs").iterdir()}
@@ -340,8 +342,8 @@ def test_evaluate_two_plain_folders(tmp_path, rng):
     output = run(*command, tmp_path / "again", "--dataset", tmp_path / "card.yaml", code=1)
     for text in (
         "5 failed",
-        "extra: no reference",
-        "missing: no prediction",
+        "1 with no reference in",
+        "1 with no prediction in",
         "moved: ",
         "mm apart",
         "strange: ",
@@ -349,6 +351,36 @@ def test_evaluate_two_plain_folders(tmp_path, rng):
     ):
         assert text in output, (text, output)
     assert set(pandas.read_csv(tmp_path / "again" / "cases.csv")["case_id"]) == {"a", "b"}
+
+
+def test_evaluate_hints(work, tmp_path):
+    references = work / "data" / "labelsTr"
+    for name, path in list(list_volumes(references).items())[:2]:
+        (tmp_path / "p").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "p" / f"pred_{name}.nii.gz")
+    command = ("evaluate", "--predictions", tmp_path / "p", "--references", references, "--out", tmp_path / "o")
+    assert "p has for example 'pred_phantom_000', references 'phantom_000'" in run(
+        *command, "--dataset", "phantom", code=1
+    )
+    for decoder in ("argmax", "rma"):
+        shutil.copytree(references, tmp_path / "both" / decoder)
+    command = ("evaluate", "--predictions", tmp_path / "both", "--references", references, "--out", tmp_path / "o")
+    assert "unterminated subpattern" in run(*command, "--cluster", "phantom_(", code=2)
+    run(*command)
+    assert (tmp_path / "o" / "paired.csv").is_file()
+    run("evaluate", "--predictions", tmp_path / "both" / "rma", "--references", references, "--out", tmp_path / "o")
+    assert not (tmp_path / "o" / "paired.csv").exists()
+
+
+def test_training_names_a_damaged_image(work, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(work / "data", root)
+    image = root / "imagesTr" / "phantom_002.nii.gz"
+    image.write_bytes(image.read_bytes()[:3000])
+    output = run("train", "--dataset", "phantom", "--root", root, "--network", work / "tiny.yaml", "--epochs", 1,
+                 "--out", tmp_path / "run", code=2)  # fmt: skip
+    assert "every case must be readable" in output
+    assert "data check phantom" in output
 
 
 def test_evaluate_labels_that_only_one_side_has(tmp_path):
@@ -458,6 +490,36 @@ def test_every_network_runs(name):
     network = parser.get_parsed_content("network_def").eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p * 0.3, "adding up to 1"),
+        (lambda p: p[1:], "background first"),
+        (lambda p: p * 0, "adding up to 1"),
+        (lambda p: p.transpose(3, 0, 1, 2), "store the classes last"),
+        (lambda p: (p > 0.5).astype(np.uint8), "not labels"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(tmp_path, rng, make, message):
+    probs = random_probs(rng, 3, (8, 9, 10))
+    write_volume(tmp_path / "case.nii.gz", make(probs), np.eye(4))
+    assert message in run("decode", tmp_path / "case.nii.gz", "--out", tmp_path / "out", code=1)
+    probs[:, 4:] = 0  # padding without any mass is no fault
+    write_volume(tmp_path / "case.nii.gz", probs, np.eye(4))
+    run("decode", tmp_path / "case.nii.gz", "--out", tmp_path / "out")
+
+
+def test_suspicious_masks_are_pointed_out(tmp_path, rng):
+    foreground = np.zeros((20, 20, 20), np.float32)
+    foreground[5:9, 5:9, 5:9], foreground[6:8, 6:8, 6:8] = 0.45, 0.9
+    for case_id in ("a", "b"):
+        write_volume(tmp_path / "p" / f"{case_id}.nii.gz", np.stack([1 - foreground, foreground]), np.eye(4))
+    output = run("decode", tmp_path / "p", "--out", tmp_path / "out", "--temperature", "1")
+    assert "in 2 of 2 cases RMA's mask of 1 is more than 1.5 times as large" in output
+    output = run("decode", tmp_path / "p" / "a.nii.gz", "--out", tmp_path / "out", "--temperature", "1")
+    assert "holds 1 masks of another run, for example b" in output
 
 
 def test_logits_are_refused_not_clamped(tmp_path, rng):

@@ -48,7 +48,8 @@ def write_bundle(run: Path, card: DatasetCard, datalist: dict[str, Any], entries
         path = configs / name
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             advice = "Choose another --out, or give the same data set, fold, network and settings."
-            raise DatasetError(wrong("train", "out", "empty or the same run", "another run", path=path, advice=advice))
+            got = f"a run that differs in {_difference(path.read_text(encoding='utf-8'), text)}"
+            raise DatasetError(wrong("train", "out", "empty or the same run", got, path=path, advice=advice))
     for folder in ("configs", "docs", "models"):
         (run / folder).mkdir(parents=True, exist_ok=True)
     for name, text in written.items():
@@ -58,6 +59,12 @@ def write_bundle(run: Path, card: DatasetCard, datalist: dict[str, Any], entries
     _write_text(configs / "metadata.json", json.dumps(_metadata(shipped, card), indent=1))
     _write_text(run / "docs" / "README.md", _describe(card))
     _write_text(run / "LICENSE", _license_text())
+
+
+def _difference(old: str, new: str) -> str:
+    """Top-level entries in which two configs differ."""
+    before, after = yaml.safe_load(old), yaml.safe_load(new)  # JSON is YAML
+    return ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
 
 
 def _metadata(shipped: Path, card: DatasetCard) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def read_probabilities(path: str | Path) -> Probabilities:
     """Read a 4D NIfTI (x, y, z, class); a 3D one is a single class.
 
     Raises:
-        FileNotFoundError, ValueError: missing or damaged file, another format, or not floating point.
+        FileNotFoundError, ValueError: missing or damaged file, another format, not floating point, or classes that
+            do not add up to 1.
     """
     import torch
 
@@ -44,9 +45,25 @@ def read_probabilities(path: str | Path) -> Probabilities:
     volume = read_volume(path)
     array = volume.array[None] if volume.array.ndim == 3 else volume.array
     if array.dtype.kind != "f":
-        advice = "This looks like a label map: give the network's probabilities."
+        advice = "Give the network's probabilities as float32, not labels, an image or quantised values."
         expected = "floating-point probabilities"
         raise ValueError(wrong("read_probabilities", "volume", expected, str(array.dtype), path=path, advice=advice))
+    _require_distribution(array, path)
     # NIfTI files of some tools are big-endian and read-only; torch wants neither.
     native = np.array(array, dtype=np.float32)
     return Probabilities(torch.from_numpy(native), volume.affine, volume.header)
+
+
+def _require_distribution(array: Any, path: str | Path) -> None:
+    """Refuse (class, *spatial) whose classes do not add up to 1; voxels without any mass are padding."""
+    if len(array) == 1 or not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        return  # a single class, or values that the decoder refuses with more detail
+    total = array.sum(axis=0, dtype=np.float32)
+    off = np.count_nonzero((np.abs(total - 1) > 0.05) & (total != 0))
+    if off > total.size / 100 or not total.any():
+        first_axis = array.transpose(1, 2, 3, 0)
+        advice = "Store softmax probabilities of all classes, background first, as (x, y, z, class)."
+        if np.abs(first_axis.sum(axis=0) - 1).mean() < 0.05:
+            advice = "The first axis adds up to 1: store the classes last, (x, y, z, class)."
+        got = f"{off} of {total.size} voxels that do not"
+        raise ValueError(wrong("read_probabilities", "classes", "adding up to 1", got, path=path, advice=advice))

@@ -78,7 +78,7 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
         dataset_dir: folder that the paths in the data list are relative to.
     Returns:
         What is stored in models/temperature.json: temperature, nll_before and nll_after (mean negative log-likelihood
-        of a voxel, in nats), case_ids and num_voxels.
+        of a voxel, in nats), case_ids, num_voxels, and per label expected_volume_ratio (expected over true volume).
     """
     root = Path(bundle_root)
     cases = json.loads((root / "configs" / "datalist.json").read_text(encoding="utf-8"))["validation"]
@@ -91,6 +91,9 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
             yield sample_log_probs(probs, label)
 
     found = fit_temperature(log_probs_of_cases())
+    found["expected_volume_ratio"] = dict(
+        zip(bundle.label_names, found.pop("mass_ratio")[-len(bundle.label_names) :], strict=True)
+    )
     found["case_ids"] = [case_id_of(case["image"]) for case in cases]
     with replacing(root / TEMPERATURE_FILE) as temporary:
         temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -120,7 +123,8 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     Args:
         cases: pairs of (voxel, class) log-probabilities or logits and (voxel,) int64 labels.
     Returns:
-        temperature, nll_before, nll_after and num_voxels. The temperature is kept within [0.05, 20].
+        temperature, nll_before, nll_after, num_voxels, and mass_ratio: per class, the sum of its scaled probabilities
+        over its number of voxels. The temperature is kept within [0.05, 20].
     Raises:
         DatasetError: no voxel is labelled.
     Source:
@@ -147,7 +151,12 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     after = float(nll(torch.tensor(temperature, dtype=torch.float64)))
     if after > before:
         temperature, after = 1.0, before
-    return {"temperature": temperature, "nll_before": before, "nll_after": after, "num_voxels": len(target)}
+    mass = (logits / temperature).softmax(dim=1).sum(dim=0)
+    count = torch.bincount(target, minlength=logits.shape[1])
+    return {
+        "temperature": temperature, "nll_before": before, "nll_after": after, "num_voxels": len(target),
+        "mass_ratio": (mass / count).tolist(),
+    }  # fmt: skip
 
 
 def _nll_of(logits: Any, target: Any) -> Callable[[Any], Any]:

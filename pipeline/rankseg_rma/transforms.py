@@ -226,7 +226,7 @@ class ScaleTemperature(Transform):
 
 
 class ScaleTemperatured(MapTransform):
-    """Dictionary twin of `ScaleTemperature`."""
+    """Dictionary twin of `ScaleTemperature`: put it before `AsDiscreteRMAd`."""
 
     backend = ScaleTemperature.backend
 

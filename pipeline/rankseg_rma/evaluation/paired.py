@@ -8,6 +8,8 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 
+MIN_CLUSTERS = 6
+
 
 @dataclass(frozen=True)
 class PairedDifference:
@@ -16,7 +18,7 @@ class PairedDifference:
     Attributes:
         num_pairs: number of pairs; num_left_out: pairs where a score is NaN.
         mean_first, mean_second: means over the pairs.
-        mean: mean difference; low and high: its 95 % percentile bootstrap interval.
+        mean: mean difference; low and high: its 95 % percentile bootstrap interval, NaN below six patients.
         improved, unchanged, worsened: pairs above +margin, within, below -margin.
         smallest, largest: extreme differences.
     """
@@ -59,7 +61,9 @@ def compare_pairs(
     if not defined.any():
         raise ValueError(wrong("compare_pairs", "scores", "defined for at least one pair", "none"))
     difference = (second - first)[defined]
-    low, high = _bootstrap_mean(difference, groups[defined], num_resamples, seed)
+    low, high = np.nan, np.nan
+    if len(np.unique(groups[defined])) >= MIN_CLUSTERS:
+        low, high = _bootstrap_mean(difference, groups[defined], num_resamples, seed)
     # A difference of exactly the margin stays unchanged whatever the last bit of the subtraction says.
     edge = margin + 1e-12
     return PairedDifference(

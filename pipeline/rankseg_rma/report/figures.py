@@ -28,7 +28,14 @@ def draw_paired(scores: pandas.DataFrame, first: str, second: str, metric: str) 
         if {first, second} <= set(table):
             colour, marker = _LABEL_COLOURS[place % len(_LABEL_COLOURS)], markers[place % len(markers)]
             axes.scatter(
-                table[first], table[second], s=34, alpha=0.75, color=colour, marker=marker, label=str(name), linewidth=0
+                table[first],
+                table[second],
+                s=34,
+                alpha=0.75,
+                color=colour,
+                marker=marker,
+                label=str(name).replace("$", r"\$"),
+                linewidth=0,
             )
     axes.set(xlabel=f"{metric} with {first}", ylabel=f"{metric} with {second}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
@@ -66,7 +73,7 @@ def draw_slices(pictures: Sequence[SlicePicture], window: tuple[float, float], c
             if np.any(mask):
                 colour = COLOURS.get(name, "#CC79A7")
                 axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width, linestyles=line)
-        axes.set_title(picture.title, fontsize=9)
+        axes.set_title(picture.title, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from rankseg_rma import __version__
 from rankseg_rma.report.figures import COLOURS, SlicePicture, draw_paired, draw_slices, to_data_url
-from rankseg_rma.report.tables import format_paired
+from rankseg_rma.report.tables import format_interval, format_paired
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def render_page(content: PageContent) -> str:
 def _verdict(paired: pandas.DataFrame, first: str, second: str) -> str:
     row = paired[(paired["metric"] == "dice") & (paired["label"] == 0) & (paired["second"] == second)].iloc[0]
     means = f"{100 * row['mean_first']:.1f} with {first}, {100 * row['mean_second']:.1f} with {second}"
-    interval = f"95 % interval {100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+    interval = f"95 % interval {format_interval(row['low'], row['high'])}"
+    if row["low"] <= 0 <= row["high"]:
+        interval += ", which includes no difference"
     moved = f"{row['improved']} improved, {row['unchanged']} unchanged, {row['worsened']} worsened"
     return (
         f"Mean Dice over labels: {means}; difference {100 * row['mean']:+.2f} points ({interval}). "
@@ -93,13 +95,13 @@ def _case_rows(scores: pandas.DataFrame, expected: pandas.DataFrame, first: str,
         difference = 100 * (row.get(second, np.nan) - row.get(first, np.nan))
         rows.append({
             "case_id": row["case_id"], "label": row["label_name"],
-            "first": _number(row.get(first), ".3f"), "second": _number(row.get(second), ".3f"),
-            "difference": _number(difference, "+.1f"),
+            "first": _number(row.get(first), "z.3f"), "second": _number(row.get(second), "z.3f"),
+            "difference": _number(difference, "+z.1f"),
             "kind": "better" if difference > 1 else "worse" if difference < -1 else "",
-            "expected": _number(row.get(f"expected_score_{second}"), ".3f"),
-            "volume_first": _number(row.get(f"volume_{first}_ml"), ".1f"),
-            "volume_second": _number(row.get(f"volume_{second}_ml"), ".1f"),
-            "volume_expected": _number(row.get("expected_volume_ml"), ".1f"),
+            "expected": _number(row.get(f"expected_score_{second}"), "z.3f"),
+            "volume_first": _number(row.get(f"volume_{first}_ml"), "z.1f"),
+            "volume_second": _number(row.get(f"volume_{second}_ml"), "z.1f"),
+            "volume_expected": _number(row.get("expected_volume_ml"), "z.1f"),
             "status": str(status.get((row["case_id"], row["label"]), "missing")).replace("_", " "),
         })  # fmt: skip
     return rows

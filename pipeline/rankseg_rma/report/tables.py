@@ -28,9 +28,12 @@ def patient_of(case_id: str, rule: str | None) -> str:
     """
     if rule is None:
         return case_id
-    found = re.search(r"(\d+)$" if rule == "pair" else rule, case_id)
+    expected = "'pair' or a regular expression with one group that fits every case id"
+    try:
+        found = re.search(r"(\d+)$" if rule == "pair" else rule, case_id)
+    except re.error as error:
+        raise ValueError(wrong("evaluate", "cluster", expected, f"{rule!r} ({error})")) from error
     if found is None or not found.groups():
-        expected = "'pair' or a regular expression with one group that fits every case id"
         raise ValueError(wrong("evaluate", "cluster", expected, repr(rule), case_id=case_id))
     return str((int(found[1]) + 1) // 2) if rule == "pair" else found[1]
 
@@ -91,6 +94,11 @@ def summarise(
     }
 
 
+def format_interval(low: float, high: float) -> str:
+    """Interval in points, or why there is none."""
+    return "too few cases" if np.isnan(low) else f"{100 * low:+z.2f} to {100 * high:+z.2f}"
+
+
 def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
     """Rows of the comparison that people read: scores in points (0 to 100), interval, and cases that moved."""
     rows = []
@@ -101,10 +109,10 @@ def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict
             "decoder": f"{row['first']} -> {row['second']}",
             "first": f"{100 * row['mean_first']:.2f}",
             "second": f"{100 * row['mean_second']:.2f}",
-            "difference": f"{100 * row['mean']:+.2f}",
-            "interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
+            "difference": f"{100 * row['mean']:+z.2f}",
+            "interval": format_interval(row["low"], row["high"]),
             "moved": f"{row['improved']} / {row['unchanged']} / {row['worsened']}",
-            "extremes": f"{100 * row['smallest']:+.1f} to {100 * row['largest']:+.1f}",
+            "extremes": f"{100 * row['smallest']:+z.1f} to {100 * row['largest']:+z.1f}",
             "cases": str(row["num_pairs"]),
         })  # fmt: skip
     return rows

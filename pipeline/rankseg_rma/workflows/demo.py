@@ -10,7 +10,7 @@ from rankseg_rma.volumes import replacing
 from rankseg_rma.workflows.data import make_phantom_cohort
 from rankseg_rma.workflows.evaluation import evaluate_masks, find_arms
 from rankseg_rma.workflows.inference import infer_cases
-from rankseg_rma.workflows.outcome import DECODERS, Outcome
+from rankseg_rma.workflows.outcome import DECODERS, Outcome, read_rows
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo_bundle"
 # The demonstration's cases; the shipped weights were trained on a cohort of another seed.
@@ -41,20 +41,17 @@ def make_demo(out: Path, num_cases: int) -> Outcome:
 
 def _write_page(out: Path, outcome: Outcome) -> Path:
     """Write index.html, and figures/changed.png with the cases that changed most."""
-    import pandas
-
     from rankseg_rma.report.figures import add_key, draw_slices
     from rankseg_rma.report.page import PageContent, render_page
     from rankseg_rma.workflows.pictures import find_pictures
 
-    text = {"case_id": str, "label_name": str}
-    scores = pandas.read_csv(out / "evaluation" / "cases.csv", dtype=text)
+    scores = read_rows(out / "evaluation" / "cases.csv")
     arms = find_arms([str(out / "predictions")])
     pictures = find_pictures(scores, out / "phantom" / "imagesTr", out / "phantom" / "labelsTr", arms)
     content = PageContent(
         title="RankSEG-RMA on the phantom cohort", first="argmax", second="rma", scores=scores,
-        paired=pandas.read_csv(out / "evaluation" / "paired.csv", dtype=text),
-        expected=pandas.read_csv(out / "predictions" / "inference.csv", dtype=text),
+        paired=read_rows(out / "evaluation" / "paired.csv"),
+        expected=read_rows(out / "predictions" / "inference.csv"),
         pictures=pictures, window=CT_WINDOW, failed=outcome.failed,
     )  # fmt: skip
     montage = draw_slices(pictures, CT_WINDOW, columns=3)

@@ -86,11 +86,6 @@ def evaluate_masks(
             name: {case_id: path for case_id, path in found.items() if case_id in only} for name, found in files.items()
         }
         outcome.failed |= dict.fromkeys(sorted(set(only) - set(reference_files)), f"no reference in {references}")
-    for name, found in files.items():
-        for case_id in sorted(reference_files.keys() - found.keys()):
-            outcome.failed[f"{name}/{case_id}"] = f"no prediction in {arms[name]}"
-        for case_id in sorted(found.keys() - reference_files.keys()):
-            outcome.failed[f"{name}/{case_id}"] = f"no reference in {references}"
     rows: list[dict[str, Any]] = []
     shared = [case_id for case_id in reference_files if any(case_id in found for found in files.values())]
     pairs = [(case_id, found) for case_id in shared for found in files.values() if case_id in found]
@@ -108,8 +103,21 @@ def evaluate_masks(
                 rows += _score_case(found[case_id], reference_files[case_id], labels, slice_axis, case_id, name)
             except Exception as error:  # one bad case must not cost the cohort
                 outcome.failed[f"{name}/{case_id}"] = describe_failure(error, found[case_id])
+    for name, found in files.items():
+        for missing, place in (
+            (reference_files.keys() - found.keys(), f"no prediction in {arms[name]}"),
+            (found.keys() - reference_files.keys(), f"no reference in {references}"),
+        ):
+            if missing:
+                outcome.failed[f"{name}: {len(missing)} with {place}"] = ", ".join(sorted(missing))
+        if found and not found.keys() & reference_files.keys():
+            mine, theirs = min(found), min(reference_files, default="none")
+            outcome.notes.append(
+                f"warning: no file names agree; {name} has for example {mine!r}, references {theirs!r}"
+            )
     outcome.written.append(write_csv(out / "cases.csv", rows, CASE_COLUMNS))
     paired = _pair_rows(rows, list(arms), cluster)
+    (out / "paired.csv").unlink(missing_ok=True)  # of an earlier run
     if paired:
         outcome.written.append(write_csv(out / "paired.csv", paired, PAIRED_COLUMNS))
     for name in arms:

@@ -114,9 +114,8 @@ def decode_probabilities(
         raise ValueError(wrong("decode", "temperature", "one for all inputs", "folders that differ", advice=advice))
     chosen, source = choose_temperature(temperature, stored[0] if stored else None)
     options = replace(options, temperature=chosen)
-    names = [
-        json.loads((folder / "labels.json").read_text()) for folder in folders if (folder / "labels.json").is_file()
-    ]
+    named = [folder / "labels.json" for folder in folders]
+    names = [json.loads(path.read_text(encoding="utf-8")) for path in named if path.is_file()]
     shared = names[0] if len(names) == len(folders) and all(name == names[0] for name in names) else []
     return _decode_cases(
         volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, shared
@@ -186,4 +185,26 @@ def _decode_cases(
             place = row["label"] - 1
             rows.append({**shared, **row, "label_name": names[place] if place < len(names) else str(row["label"])})
     outcome.written.append(write_csv(out / "inference.csv", rows, INFERENCE_COLUMNS))
+    outcome.notes += _warnings(rows, cases, out, decoders)
     return outcome
+
+
+def _warnings(
+    rows: Sequence[Mapping[str, Any]], cases: Mapping[str, Path], out: Path, decoders: tuple[str, ...]
+) -> list[str]:
+    """What a reader should look at before trusting the masks."""
+    found = []
+    for name in sorted({row["label_name"] for row in rows} if len(decoders) > 1 else ()):
+        mine = [row for row in rows if row["label_name"] == name and row["volume_argmax_ml"] > 0]
+        large = [row for row in mine if row["volume_rma_ml"] > 1.5 * row["volume_argmax_ml"]]
+        if mine and len(large) > len(mine) / 2:
+            found.append(
+                f"warning: in {len(large)} of {len(mine)} cases RMA's mask of {name} is more than 1.5 times as large "
+                "as argmax's. Either the structure is very uncertain or the probabilities are too soft: check on "
+                "validation cases with `rankseg-rma evaluate`."
+            )
+    for decoder in decoders:
+        others = sorted(set(list_volumes(out / decoder)) - set(cases)) if (out / decoder).is_dir() else []
+        if others:
+            found.append(f"warning: {out / decoder} holds {len(others)} masks of another run, for example {others[0]}")
+    return found

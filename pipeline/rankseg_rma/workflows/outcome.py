@@ -43,6 +43,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     return path
 
 
+def read_rows(path: Path) -> Any:
+    """Read a CSV of ours: ids and names are text, also where they look like numbers or "NA"."""
+    import pandas
+
+    text = dict.fromkeys(("case_id", "label_name", "decoder", "first", "second"), str)
+    return pandas.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+
+
 def restart_peak_memory() -> None:
     """Let the peak start again from the present size, where the system can (Linux)."""
     with suppress(OSError):

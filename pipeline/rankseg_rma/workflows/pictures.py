@@ -22,6 +22,7 @@ def find_pictures(
         index=["case_id", "label", "label_name"], columns="decoder", values="value"
     )
     difference = (table[second] - table[first]).dropna().sort_values()
+    difference = difference[difference.abs() >= 0.001]
     half = _MAX_PICTURES // 2
     chosen = list(dict.fromkeys([*difference.index[::-1][:half], *difference.index[:half]]))
     folders = {"reference": list_volumes(references), **{name: list_volumes(folder) for name, folder in arms.items()}}

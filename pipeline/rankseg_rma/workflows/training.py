@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.checks import require_one_of
+from rankseg_rma.checks import DatasetError, require_one_of, wrong
 from rankseg_rma.datasets import Case, list_cases, load_card, split_cases
-from rankseg_rma.workflows.outcome import Outcome
+from rankseg_rma.workflows.outcome import Outcome, describe_failure
 
 
 def train_network(
@@ -49,13 +49,36 @@ def train_network(
         def on_epoch(epoch: int, last: int, loss_value: float) -> None:
             progress.update(task, completed=epoch, total=last, description=f"training, loss {loss_value:.4f}")
 
-        run_training(out, root.resolve(), on_epoch)
+        try:
+            run_training(out, root.resolve(), on_epoch)
+        except RuntimeError as error:
+            cause = describe_failure(error, out)
+            if "applying transform" not in _chain(error):
+                raise
+            advice = f"Run `rankseg-rma data check {dataset} --root {root}` to find all damaged cases."
+            raise DatasetError(wrong("train", "every case", "readable", cause, advice=advice)) from error
     found = json.loads((out / TEMPERATURE_FILE).read_text(encoding="utf-8"))
     note = (
         f"temperature {found['temperature']:.3f} fitted on {len(found['case_ids'])} validation cases: "
         f"negative log-likelihood {found['nll_before']:.5f} -> {found['nll_after']:.5f}"
     )
-    return Outcome(out, [note, f"{len(parts['test'])} test cases are named in {out}/configs/datalist.json"])
+    notes = [note, f"{len(parts['test'])} test cases are named in {out}/configs/datalist.json"]
+    for name, ratio in found["expected_volume_ratio"].items():
+        if not 0.67 < ratio < 1.5:
+            notes.append(
+                f"warning: on the validation cases the expected volume of {name} is {ratio:.2f} times the true one. "
+                "The probabilities are not calibrated: train longer, or keep argmax."
+            )
+    return Outcome(out, notes)
+
+
+def _chain(error: BaseException | None) -> str:
+    """Messages of an error and its causes."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "; ".join(texts)
 
 
 def _relative(case: Case, root: Path) -> dict[str, str]:
