@@ -14,7 +14,7 @@ import yaml
 from rankseg_rma import __version__
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.cards import DatasetCard, resource_dir
-from rankseg_rma.volumes import replacing
+from rankseg_rma.volumes import write_text
 
 TEMPERATURE_FILE = "models/temperature.json"
 
@@ -53,12 +53,12 @@ def write_bundle(run: Path, card: DatasetCard, datalist: dict[str, Any], entries
     for folder in ("configs", "docs", "models"):
         (run / folder).mkdir(parents=True, exist_ok=True)
     for name, text in written.items():
-        _write_text(configs / name, text)
+        write_text(configs / name, text)
     for name in ("evaluate.yaml", "logging.conf"):
         shutil.copyfile(shipped / name, configs / name)
-    _write_text(configs / "metadata.json", json.dumps(_metadata(shipped, card), indent=1))
-    _write_text(run / "docs" / "README.md", _describe(card))
-    _write_text(run / "LICENSE", _license_text())
+    write_text(configs / "metadata.json", json.dumps(_metadata(shipped, card), indent=1))
+    write_text(run / "docs" / "README.md", _describe(card))
+    write_text(run / "LICENSE", _license_text())
 
 
 def _difference(old: str, new: str) -> str:
@@ -104,11 +104,6 @@ def _license_text() -> str:
         if path.name == "LICENSE":
             return path.read_text(encoding="utf-8")
     return "Apache License 2.0, see https://www.apache.org/licenses/LICENSE-2.0\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def stored_temperature(bundle_root: str | Path) -> float | None:

@@ -26,8 +26,6 @@ from rankseg_rma.volumes import (
     write_volume,
 )
 
-DECODERS = ("argmax", "rma")
-
 
 @dataclass(frozen=True)
 class DecodeOptions:

@@ -18,7 +18,7 @@ from rankseg_rma.bundles import TEMPERATURE_FILE, open_bundle
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.inference import predict_probabilities
 from rankseg_rma.transforms import TEMPERATURE_RANGE
-from rankseg_rma.volumes import case_id_of, read_volume, replacing
+from rankseg_rma.volumes import case_id_of, read_volume, write_text
 
 _MAX_VOXELS_PER_CASE = 200_000
 
@@ -95,8 +95,7 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
         zip(bundle.label_names, found.pop("mass_ratio")[-len(bundle.label_names) :], strict=True)
     )
     found["case_ids"] = [case_id_of(case["image"]) for case in cases]
-    with replacing(root / TEMPERATURE_FILE) as temporary:
-        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_text(root / TEMPERATURE_FILE, json.dumps(found, indent=1))
     return found
 
 
@@ -137,7 +136,9 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     logits = logits.double()
     log_temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
-    nll = _nll_of(logits, target)
+
+    def nll(temperature: Any) -> Any:
+        return torch.nn.functional.cross_entropy(logits / temperature, target)
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -157,13 +158,6 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         "temperature": temperature, "nll_before": before, "nll_after": after, "num_voxels": len(target),
         "mass_ratio": (mass / count).tolist(),
     }  # fmt: skip
-
-
-def _nll_of(logits: Any, target: Any) -> Callable[[Any], Any]:
-    def nll(temperature: Any) -> Any:
-        return torch.nn.functional.cross_entropy(logits / temperature, target)
-
-    return nll
 
 
 def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, int, float], None]) -> None:

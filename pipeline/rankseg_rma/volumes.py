@@ -24,7 +24,7 @@ class Volume:
     Attributes:
         array: (*spatial) or, for probabilities, (class, *spatial).
         affine: (4, 4) from array indices to RAS+ millimetres.
-        header: nibabel header that a mask on the same grid takes over (codes, units); None for other formats.
+        header: nibabel header that a mask on the same grid takes over (orientation codes); None for other formats.
     """
 
     array: Any
@@ -248,6 +248,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text under a temporary name and rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def same_grid(shape_a: Any, affine_a: Any, shape_b: Any, affine_b: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from rankseg_rma.volumes import replacing, write_volume
+from rankseg_rma.volumes import write_text, write_volume
 
 _FINE = np.array([2, 2, 3])
 _LABELS = {0: "background", 1: "liver", 2: "tumour"}
@@ -53,8 +53,7 @@ def make_phantom(
         "modality": {"0": "CT"}, "labels": {str(value): name for value, name in _LABELS.items()},
         "numTraining": num_cases, "numTest": 0, "training": entries, "test": [],
     }  # fmt: skip
-    with replacing(out / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(out / "dataset.json", json.dumps(content, indent=1))
 
 
 def render_case(rng: np.random.Generator, index: int) -> tuple[Any, Any, Any]:

@@ -97,7 +97,7 @@ def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[s
         raise ValueError(wrong("split_cases", "fold", f"0 to {splits.folds - 1}", fold))
     groups: dict[str, list[str]] = {}
     for case_id in sorted(case_ids):
-        groups.setdefault(_group_of(case_id, splits.group), []).append(case_id)
+        groups.setdefault(patient_of(case_id, splits.group), []).append(case_id)
     order = sorted(groups)
     random.Random(splits.seed).shuffle(order)
     num_test = round(len(order) * splits.test_fraction)
@@ -133,16 +133,32 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, str]]:
     return parts[part]
 
 
-def _group_of(case_id: str, rule: str) -> str:
-    """The patient of a case.
+def patient_of(case_id: str, rule: str | None) -> str:
+    """The patient of a case: whole patients are split, and resampled, together.
 
+    Args:
+        case_id: for example "hippocampus_007".
+        rule: None or "case" (every case alone), "pair" (ids 2k - 1 and 2k belong together) or a regular expression
+            whose first group is the patient.
+    Raises:
+        DatasetError: the rule does not fit the id.
     Example:
-        >>> _group_of("hippocampus_007", "pair"), _group_of("hippocampus_008", "pair")
+        >>> patient_of("hippocampus_007", "pair"), patient_of("hippocampus_008", "pair")
         ('4', '4')
+        >>> patient_of("p12_left", r"^(p[0-9]+)_")
+        'p12'
     """
-    if rule == "case":
+    if rule is None or rule == "case":
         return case_id
-    number = re.search(r"(\d+)$", case_id)
-    if number is None:
-        raise DatasetError(wrong("split_cases", "case id", "ending in a number", repr(case_id), case_id=case_id))
-    return str((int(number[1]) + 1) // 2)
+    expected = "'case', 'pair' or a regular expression with one group that fits every case id"
+    try:
+        found = re.search(r"(\d+)$" if rule == "pair" else rule, case_id)
+    except re.error as error:
+        raise DatasetError(
+            wrong("patient_of", "rule (--cluster, or group on a card)", expected, f"{rule!r} ({error})")
+        ) from error
+    if found is None or not found.groups():
+        raise DatasetError(
+            wrong("patient_of", "rule (--cluster, or group on a card)", expected, repr(rule), case_id=case_id)
+        )
+    return str((int(found[1]) + 1) // 2) if rule == "pair" else found[1]

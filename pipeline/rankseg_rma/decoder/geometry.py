@@ -7,6 +7,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from rankseg_rma.checks import wrong
+
 # Values this far outside [0, 1] are rounding (of a resampling, say) and are clamped; more is an error.
 TOLERANCE = 1e-4
 
@@ -74,6 +76,18 @@ def describe_faults(not_a_number: Sequence[int], infinite: Sequence[int], outsid
         found = [f"{counts[label]} {kind}" for kind, counts in kinds.items() if counts[label]]
         lines += [f"class {label}: {', '.join(found)}"] if found else []
     return "; ".join(lines)
+
+
+def refuse_faults(not_a_number: Sequence[int], infinite: Sequence[int], outside: Sequence[int]) -> None:
+    """Raise when any class has values that are no probabilities; counts are per class.
+
+    Raises:
+        ValueError: says how many of which kind and class.
+    """
+    found = describe_faults(not_a_number, infinite, outside)
+    if found:
+        advice = "Apply softmax or sigmoid to logits; look for the step that made other values."
+        raise ValueError(wrong("RMADecoder", "probs", "probabilities in [0, 1]", found, advice=advice))
 
 
 def round_down(cutoff: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rankseg_rma.checks import wrong
-from rankseg_rma.decoder.geometry import TOLERANCE, describe_faults, plan_walk, round_down
+from rankseg_rma.decoder.geometry import TOLERANCE, plan_walk, refuse_faults, round_down
 from rankseg_rma.decoder.numba_kernels import (
     assign_task,
     exclusive_task,
@@ -56,6 +55,11 @@ class _Slab:
     stop: int
     inner: int
     where: tuple[slice, ...] | None
+
+    @property
+    def position(self) -> tuple[int, int, int, int]:
+        """What every kernel takes after the data."""
+        return self.first, self.start, self.stop, self.inner
 
 
 def num_threads() -> int:
@@ -121,8 +125,7 @@ class NumbaPasses:
             count, total, mass = self._zeros(np.int64), self._zeros(np.float64), self._zeros(np.float64)
             peak = self._zeros(one.dtype)
             bits = slab.data.view(one.dtype)
-            position = (slab.first, slab.start, slab.stop, slab.inner)
-            select_task(slab.data, bits, *position, thresholds, count, total, mass, peak)
+            select_task(slab.data, bits, *slab.position, thresholds, count, total, mass, peak)
             return count, total, mass, peak
 
         count, total, mass, peak = (np.stack(part) for part in zip(*self._run(visit), strict=True))
@@ -140,12 +143,10 @@ class NumbaPasses:
 
         def visit(slab: _Slab) -> tuple[Array, ...]:
             count, total = self._zeros(np.int64), self._zeros(np.float64)
-            position = (slab.first, slab.start, slab.stop, slab.inner)
-            exclusive_task(slab.data, *position, self._tile, thresholds, count, total)
+            exclusive_task(slab.data, *slab.position, self._tile, thresholds, count, total)
             return count, total
 
-        count, total = (np.stack(part) for part in zip(*self._run(visit), strict=True))
-        return count.sum(axis=0), total.sum(axis=0)
+        return self._add_up(visit)
 
     def assign_labels(self, assignment: Assignment) -> Any:
         thresholds, gain = round_down(assignment.cutoff, self._dtype), assignment.gain
@@ -155,7 +156,7 @@ class NumbaPasses:
         def visit(slab: _Slab) -> None:
             target = flat if slab.where is None else np.empty(slab.data.shape[1], assignment.dtype)
             assign_task(
-                slab.data, slab.first, slab.start, slab.stop, slab.inner, self._tile, thresholds,
+                slab.data, *slab.position, self._tile, thresholds,
                 gain.slope, gain.offset, gain.base, gain.shrink, assignment.eligible,
                 assignment.dtype.type(assignment.fallback), target,
             )  # fmt: skip
@@ -171,7 +172,7 @@ class NumbaPasses:
 
         def visit(slab: _Slab) -> None:
             target = flat if slab.where is None else np.empty(slab.data.shape, np.bool_)
-            mask_task(slab.data, slab.first, slab.start, slab.stop, slab.inner, thresholds, target)
+            mask_task(slab.data, *slab.position, thresholds, target)
             for c in range(self.shape[1]):
                 self._put(masks[c], slab, target[c])
 
@@ -190,9 +191,13 @@ class NumbaPasses:
             part = self._take(array, slab)
             masks = part if is_masks else part == classes[:, None]
             count, total = self._zeros(np.int64), self._zeros(np.float64)
-            masked_task(slab.data, slab.first, slab.start, slab.stop, slab.inner, masks, count, total)
+            masked_task(slab.data, *slab.position, masks, count, total)
             return count, total
 
+        return self._add_up(visit)
+
+    def _add_up(self, visit: Callable[[_Slab], tuple[Array, ...]]) -> tuple[Counts, Floats]:
+        """Counts and totals of all slabs together."""
         count, total = (np.stack(part) for part in zip(*self._run(visit), strict=True))
         return count.sum(axis=0), total.sum(axis=0)
 
@@ -278,10 +283,7 @@ class NumbaPasses:
                 nan, infinite = np.isnan(p), np.isinf(p)
                 far = (p < -TOLERANCE) | (p > 1 + TOLERANCE)
                 counts[:, c] += np.count_nonzero(nan), np.count_nonzero(infinite), np.count_nonzero(far & ~infinite)
-        if counts.any():
-            expected = "probabilities in [0, 1]"
-            advice = "Apply softmax or sigmoid to logits; look for the step that made other values."
-            raise ValueError(wrong("RMADecoder", "probs", expected, describe_faults(*counts), advice=advice))
+        refuse_faults(*counts)
 
 
 def _ravel_part(array: Array, start: int, stop: int) -> Array:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rankseg_rma.checks import wrong
-from rankseg_rma.decoder.geometry import TOLERANCE, describe_faults, plan_walk, round_down
+from rankseg_rma.decoder.geometry import TOLERANCE, plan_walk, refuse_faults, round_down
 from rankseg_rma.decoder.objective import Counts, Floats
 from rankseg_rma.decoder.solver import Assignment, Sums
 
@@ -67,7 +66,15 @@ class TorchPasses:
 
     def assign_labels(self, assignment: Assignment) -> Any:
         dtype = torch.from_numpy(np.empty(0, assignment.dtype)).dtype
-        parts = [self._assign(units, chunk, assignment).to(dtype) for units, chunk in self._chunks()]
+        gain = assignment.gain
+        tables = (
+            self._thresholds(assignment.cutoff), self._spread(assignment.eligible),
+            *(self._spread(part).to(self._sum_dtype) for part in (gain.slope, gain.offset, gain.base, gain.shrink)),
+        )  # fmt: skip
+        parts = [
+            self._assign(chunk, assignment.fallback, *(table[:, :, units] for table in tables)).to(dtype)
+            for units, chunk in self._chunks()
+        ]
         return self._back(self._join(parts, dtype))
 
     def select_masks(self, cutoff: Floats) -> Any:
@@ -90,18 +97,23 @@ class TorchPasses:
             total[units] += self._host(self._sum(torch.where(mask, chunk, 0)))
         return count.astype(np.int64), total
 
-    def _assign(self, units: slice, chunk: torch.Tensor, assignment: Assignment) -> torch.Tensor:
+    def _assign(
+        self,
+        chunk: torch.Tensor,
+        fallback: int,
+        cutoff: Any,
+        eligible: Any,
+        slope: Any,
+        offset: Any,
+        base: Any,
+        shrink: Any,
+    ) -> torch.Tensor:
         """Labels of one chunk, (outer, unit, inner): classes are offered one by one, so memory stays bounded."""
-        above = chunk > self._thresholds(assignment.cutoff)[:, :, units]
+        above = chunk > cutoff
         unassigned = ~above.any(dim=0)
-        gain, shift = assignment.gain, int(self.shape[1] == 1)
-        labels = torch.full(chunk.shape[1:], assignment.fallback, dtype=torch.int32, device=self._device)
+        shift = int(self.shape[1] == 1)
+        labels = torch.full(chunk.shape[1:], fallback, dtype=torch.int32, device=self._device)
         best = torch.full(chunk.shape[1:], -torch.inf, dtype=self._sum_dtype, device=self._device)
-        slope, offset, base, shrink = (
-            self._spread(part)[:, :, units].to(self._sum_dtype)
-            for part in (gain.slope, gain.offset, gain.base, gain.shrink)
-        )
-        eligible = self._spread(assignment.eligible)[:, :, units]
         for c, probs in enumerate(chunk):
             p = probs.to(self._sum_dtype)
             value = (slope[c] * p - offset[c]) / (base[c] - shrink[c] * p)
@@ -168,10 +180,7 @@ class TorchPasses:
             far = ((chunk < -TOLERANCE) | (chunk > 1 + TOLERANCE)) & ~infinite
             near = (chunk < 0) | (chunk > 1)
             counts += np.stack([part.sum(dim=(1, 2, 3)).cpu().numpy() for part in (nan, infinite, far, near)])
-        if counts[:3].any():
-            advice = "Apply softmax or sigmoid to logits; look for the step that made other values."
-            expected = "probabilities in [0, 1]"
-            raise ValueError(wrong("RMADecoder", "probs", expected, describe_faults(*counts[:3]), advice=advice))
+        refuse_faults(*counts[:3])
         self._checked, self._clamp = True, bool(counts[3].any())
 
 

@@ -1,6 +1,5 @@
 """Tables from tidy rows: MONAI's three files, nnU-Net's summary, and what a page shows."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,33 +8,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.checks import wrong
 from rankseg_rma.evaluation import METRIC_TABLE
-
-
-def patient_of(case_id: str, rule: str | None) -> str:
-    """The patient of a case, for resampling whole patients.
-
-    Args:
-        case_id: for example "hippocampus_007".
-        rule: None (every case alone), "pair" (ids 2k - 1 and 2k belong together) or a regular expression whose first
-            group is the patient.
-    Raises:
-        ValueError: the rule does not fit the id.
-    Example:
-        >>> patient_of("hippocampus_007", "pair"), patient_of("p12_left", r"^(p[0-9]+)_")
-        ('4', 'p12')
-    """
-    if rule is None:
-        return case_id
-    expected = "'pair' or a regular expression with one group that fits every case id"
-    try:
-        found = re.search(r"(\d+)$" if rule == "pair" else rule, case_id)
-    except re.error as error:
-        raise ValueError(wrong("evaluate", "cluster", expected, f"{rule!r} ({error})")) from error
-    if found is None or not found.groups():
-        raise ValueError(wrong("evaluate", "cluster", expected, repr(rule), case_id=case_id))
-    return str((int(found[1]) + 1) // 2) if rule == "pair" else found[1]
 
 
 def write_monai_files(folder: Path, rows: Sequence[Mapping[str, Any]], predictions: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets import Case, list_cases, load_card
 from rankseg_rma.volumes import read_volume, same_grid
-from rankseg_rma.workflows.outcome import Outcome, track
+from rankseg_rma.workflows.outcome import Outcome, progress_bar, track
 
 
 def check_dataset(name: str, root: Path) -> tuple[int, list[dict[str, str]]]:
@@ -53,15 +53,11 @@ def check_dataset(name: str, root: Path) -> tuple[int, list[dict[str, str]]]:
 
 def make_phantom_cohort(out: Path, num_cases: int, seed: int) -> Outcome:
     """Write the synthetic cohort."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from rankseg_rma.datasets.phantom import make_phantom
 
     if num_cases < 1:
         raise ValueError(wrong("make_phantom_cohort", "cases", "at least 1", num_cases))
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("making phantom", total=num_cases)
         make_phantom(out, num_cases, seed, lambda case_id: progress.advance(task))
     return Outcome(out, [f"{num_cases} cases in {out}"])

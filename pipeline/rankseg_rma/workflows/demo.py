@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rankseg_rma.datasets import list_cases, load_card
-from rankseg_rma.volumes import replacing
+from rankseg_rma.volumes import replacing, write_text
 from rankseg_rma.workflows.data import make_phantom_cohort
 from rankseg_rma.workflows.evaluation import evaluate_masks, find_arms
 from rankseg_rma.workflows.inference import infer_cases
@@ -58,15 +58,12 @@ def _write_page(out: Path, outcome: Outcome) -> Path:
     add_key(montage, ["reference", *arms])
     with replacing(out / "figures" / "changed.png") as temporary:
         montage.savefig(temporary, format="png", dpi=90)
-    with replacing(out / "index.html") as temporary:
-        temporary.write_text(render_page(content), encoding="utf-8")
+    write_text(out / "index.html", render_page(content))
     return out / "index.html"
 
 
 def ship_weights(run: Path) -> None:
     """Put a finished run into the package as the demonstration's bundle, and record its Dice on one case."""
-    import pandas
-
     from rankseg_rma.inference import DecodeOptions
 
     for name in ("configs/inference.yaml", "configs/metadata.json", "configs/logging.conf", "docs/README.md", "LICENSE",
@@ -78,7 +75,7 @@ def ship_weights(run: Path) -> None:
         make_phantom_cohort(data, 1, RECORD_SEED)
         infer_cases(DEMO_BUNDLE, [data / "imagesTr"], masks, DECODERS, DecodeOptions(), None, False, "cpu")
         evaluate_masks([str(masks)], data / "labelsTr", scores, {}, None, None)
-        table = pandas.read_csv(scores / "cases.csv").query("metric == 'dice'")
+        table = read_rows(scores / "cases.csv").query("metric == 'dice'")
     dice = {name: part.sort_values("label")["value"].round(6).tolist() for name, part in table.groupby("decoder")}
     content = {"case": f"phantom_000 of seed {RECORD_SEED}", "labels": ["liver", "tumour"], "dice": dice}
-    (DEMO_BUNDLE / "docs" / "recorded_dice.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(DEMO_BUNDLE / "docs" / "recorded_dice.json", json.dumps(content, indent=1))

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, replacing, same_grid
+from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, same_grid, write_text
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, describe_failure, track, write_csv
 
 IMPROVEMENT_MARGIN = 0.01
@@ -96,11 +97,14 @@ def evaluate_masks(
         advice = "Name the data set with --dataset."
         raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
     for case_id in track(shared, "evaluating", len(shared)):
+        reference = None  # read once for all decoders
         for name, found in files.items():
             if case_id not in found:
                 continue
             try:
-                rows += _score_case(found[case_id], reference_files[case_id], labels, slice_axis, case_id, name)
+                reference = reference or _read_labels(reference_files[case_id], "reference", labels)
+                prediction = _read_labels(found[case_id], "prediction", labels)
+                rows += _score_case(prediction, reference, labels, slice_axis, case_id, name)
             except Exception as error:  # one bad case must not cost the cohort
                 outcome.failed[f"{name}/{case_id}"] = describe_failure(error, found[case_id])
     for name, found in files.items():
@@ -126,8 +130,7 @@ def evaluate_masks(
         if mine:
             outcome.written += write_monai_files(folder, mine, arms[name])
             summary = summarise(mine, files[name], reference_files)
-            with replacing(folder / "summary.json") as temporary:
-                temporary.write_text(json.dumps(summary, indent=1, allow_nan=True), encoding="utf-8")
+            write_text(folder / "summary.json", json.dumps(summary, indent=1))
             outcome.written.append(folder / "summary.json")
     outcome.notes += describe_scores(rows, paired)
     return outcome
@@ -148,42 +151,51 @@ def _labels_of(files: Iterable[Path]) -> dict[int, str]:
     return {label: str(label) for label in sorted(found - {0})}
 
 
-def _read_labels(path: Path, argument: str) -> tuple[Any, Any]:
-    """Label map (*spatial) and affine; a single trailing channel is dropped."""
+@dataclass(frozen=True)
+class _LabelMap:
+    """Labels (*spatial) of one file, with its affine and path."""
+
+    array: Any
+    affine: Any
+    path: Path
+
+
+def _read_labels(path: Path, argument: str, labels: Mapping[int, str]) -> _LabelMap:
+    """Read a label map of known labels; a single trailing channel is dropped."""
+    import numpy as np
+
     from rankseg_rma.evaluation import as_label_map
 
     volume = read_volume(path)
     array = as_label_map(f"{argument} {path}", volume.array)
-    return (array[0] if array.ndim == 4 and array.shape[0] == 1 else array), volume.affine
+    strange = sorted(set(np.unique(array).tolist()) - {0, *labels})
+    if strange:
+        expected, got = f"of labels 0, {', '.join(map(str, labels))}", ", ".join(map(str, strange))
+        raise ValueError(wrong("evaluate", argument, expected, got, path=path))
+    return _LabelMap(array[0] if array.ndim == 4 and array.shape[0] == 1 else array, volume.affine, path)
 
 
 def _score_case(
-    prediction_file: Path, reference_file: Path, labels: Mapping[int, str], slice_axis: Any, case_id: str, decoder: str
+    prediction: _LabelMap,
+    reference: _LabelMap,
+    labels: Mapping[int, str],
+    slice_axis: str | int | None,
+    case_id: str,
+    decoder: str,
 ) -> list[dict[str, Any]]:
-    import numpy as np
-
     from rankseg_rma.evaluation import METRIC_TABLE, count_overlap, count_overlap_by_slice
     from rankseg_rma.evaluation.metric import EMPTY_POLICY
 
-    reference, affine = _read_labels(reference_file, "reference")
-    prediction, place = _read_labels(prediction_file, "prediction")
-    difference = same_grid(prediction.shape, place, reference.shape, affine)
+    difference = same_grid(prediction.array.shape, prediction.affine, reference.array.shape, reference.affine)
     if difference:
         advice = "Resample neither: write masks on the image's own grid."
         expected, got = "on the reference's grid", f"a difference in {difference}"
-        raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction_file, advice=advice))
-    for argument, array, path in (
-        ("reference", reference, reference_file),
-        ("prediction", prediction, prediction_file),
-    ):
-        strange = sorted(set(np.unique(array).tolist()) - {0, *labels})
-        if strange:
-            expected, got = f"of labels 0, {', '.join(map(str, labels))}", ", ".join(map(str, strange))
-            raise ValueError(wrong("evaluate", argument, expected, got, path=path))
-    whole = count_overlap(prediction, reference, list(labels))
+        raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction.path, advice=advice))
+    whole = count_overlap(prediction.array, reference.array, list(labels))
     slices: list[list[Any]] = [[] for _ in labels]
     if slice_axis is not None:
-        slices = count_overlap_by_slice(prediction, reference, list(labels), find_slice_axis(affine, slice_axis))
+        axis = find_slice_axis(reference.affine, slice_axis)
+        slices = count_overlap_by_slice(prediction.array, reference.array, list(labels), axis)
     rows = []
     for (label, name), counts, parts in zip(labels.items(), whole, slices, strict=True):
         for metric in METRIC_TABLE.values():
@@ -202,8 +214,8 @@ def _pair_rows(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], cluster: 
     """Every later decoder against the first, per label and metric, and for the mean over labels."""
     import pandas
 
+    from rankseg_rma.datasets import patient_of
     from rankseg_rma.evaluation import compare_pairs
-    from rankseg_rma.report.tables import patient_of
 
     if len(arms) < 2 or not rows:
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import require_number, wrong
-from rankseg_rma.volumes import case_id_of, list_volumes, replacing, write_volume
+from rankseg_rma.volumes import case_id_of, list_volumes, replacing, write_text, write_volume
 from rankseg_rma.workflows.outcome import (
     Outcome,
     describe_failure,
@@ -45,7 +45,9 @@ def choose_temperature(given: str | None, stored: float | None) -> tuple[float |
         from rankseg_rma.bundles import read_temperature
 
         return read_temperature(given), "given"
-    return require_number("infer", "temperature", number, 0.05, 20), "given"
+    from rankseg_rma.transforms import TEMPERATURE_RANGE
+
+    return require_number("infer", "temperature", number, *TEMPERATURE_RANGE), "given"
 
 
 def infer_cases(
@@ -79,8 +81,7 @@ def infer_cases(
     chosen, source = choose_temperature(temperature, bundle.temperature)
     folder = out / "probabilities"
     if save_probabilities:
-        with replacing(folder / "labels.json") as temporary:
-            temporary.write_text(json.dumps(bundle.label_names), encoding="utf-8")
+        write_text(folder / "labels.json", json.dumps(bundle.label_names))
     if save_probabilities and (bundle_root / TEMPERATURE_FILE).is_file():
         with replacing(folder / "temperature.json") as temporary:
             shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)

@@ -25,11 +25,17 @@ class Outcome:
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Iterate with a progress bar on stderr; silent when that is no terminal."""
+    with progress_bar() as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def progress_bar() -> Any:
+    """A progress display on stderr, a context manager; silent when that is no terminal."""
     from rich.console import Console
-    from rich.progress import track as rich_track
+    from rich.progress import Progress
 
     console = Console(stderr=True)
-    yield from rich_track(items, description, total=total, console=console, disable=not console.is_terminal)
+    return Progress(console=console, disable=not console.is_terminal)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
@@ -66,11 +72,16 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it, down to the first cause."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 def describe_failure(error: BaseException, path: Path) -> str:
     """One line that names the file and the first cause."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = list(causes(error))[-1]
     text = " ".join(str(error if isinstance(error, ValueError | FileNotFoundError) else cause).split())
     place = "" if str(path) in text else f" ({path})"
     return f"{type(cause).__name__}: {text[:300]}{place}"

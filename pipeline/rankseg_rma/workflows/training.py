@@ -7,7 +7,7 @@ from typing import Any
 
 from rankseg_rma.checks import DatasetError, require_one_of, wrong
 from rankseg_rma.datasets import Case, list_cases, load_card, split_cases
-from rankseg_rma.workflows.outcome import Outcome, describe_failure
+from rankseg_rma.workflows.outcome import Outcome, causes, describe_failure, progress_bar
 
 
 def train_network(
@@ -36,14 +36,10 @@ def train_network(
     datalist = {part: [_relative(by_id[case_id], root) for case_id in ids] for part, ids in parts.items()}
     write_bundle(out, card, datalist, chosen)
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from rankseg_rma.bundles import TEMPERATURE_FILE
     from rankseg_rma.training import run_training
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("training", total=None)
 
         def on_epoch(epoch: int, last: int, loss_value: float) -> None:
@@ -52,11 +48,12 @@ def train_network(
         try:
             run_training(out, root.resolve(), on_epoch)
         except RuntimeError as error:
-            cause = describe_failure(error, out)
-            if "applying transform" not in _chain(error):
+            if not any("applying transform" in str(cause) for cause in causes(error)):
                 raise
             advice = f"Run `rankseg-rma data check {dataset} --root {root}` to find all damaged cases."
-            raise DatasetError(wrong("train", "every case", "readable", cause, advice=advice)) from error
+            raise DatasetError(
+                wrong("train", "every case", "readable", describe_failure(error, out), advice=advice)
+            ) from error
     found = json.loads((out / TEMPERATURE_FILE).read_text(encoding="utf-8"))
     note = (
         f"temperature {found['temperature']:.3f} fitted on {len(found['case_ids'])} validation cases: "
@@ -70,15 +67,6 @@ def train_network(
                 "The probabilities are not calibrated: train longer, or keep argmax."
             )
     return Outcome(out, notes)
-
-
-def _chain(error: BaseException | None) -> str:
-    """Messages of an error and its causes."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    return "; ".join(texts)
 
 
 def _relative(case: Case, root: Path) -> dict[str, str]:
