@@ -1,17 +1,21 @@
 """Counts of agreement between a prediction and a reference, from which overlap scores are derived."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from rankseg_rma.checks import wrong
 
+# Label maps with higher values are renumbered before counting, so that the table of pairs stays small.
+_LARGEST_TABLE = 1024
+
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels of one label: true positives, false positives, false negatives."""
+    """Voxels of one label or region: true positives, false positives, false negatives."""
 
     tp: int
     fp: int
@@ -39,48 +43,104 @@ class Overlap:
             return "both_empty"
         return "prediction_empty" if self.num_reference else "reference_empty"
 
+    def __add__(self, other: "Overlap") -> "Overlap":
+        return Overlap(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
-def count_overlap(prediction: Any, reference: Any, labels: Sequence[int]) -> list[Overlap]:
-    """Count agreement per label in one pass.
+
+@dataclass(frozen=True)
+class LabelPairs:
+    """How often each pair of labels meets, per unit (the volume, or every slice).
+
+    Attributes:
+        values: labels of the table's rows and columns, ascending; 0 is the first.
+        tables: (unit, label, label) int64, reference first, prediction second.
+    """
+
+    values: tuple[int, ...]
+    tables: Any
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Foreground labels that occur in either map."""
+        total = self.tables.sum(axis=0)
+        seen = total.sum(axis=0) + total.sum(axis=1)
+        return tuple(value for value, count in zip(self.values, seen, strict=True) if value and count)
+
+    def overlaps(self, members: Collection[int]) -> list[Overlap]:
+        """Counts per unit of the union of some labels."""
+        inside = np.isin(self.values, list(members))
+        by_prediction = self.tables[:, :, inside].sum(axis=2)
+        tp = by_prediction[:, inside].sum(axis=1)
+        predicted, reference = by_prediction.sum(axis=1), self.tables[:, inside].sum(axis=(1, 2))
+        return [Overlap(int(t), int(p - t), int(r - t)) for t, p, r in zip(tp, predicted, reference, strict=True)]
+
+
+def count_pairs(prediction: Any, reference: Any, axis: int | None = None) -> LabelPairs:
+    """Count all pairs of labels in one pass; every overlap score of every label and region follows from them.
 
     Args:
         prediction: (*spatial) non-negative integers.
         reference: same shape, non-negative integers.
-        labels: labels to count, in this order.
-    Returns:
-        One `Overlap` per label. Voxels of labels that are not listed count as none of the listed ones.
+        axis: count every slice along this axis by itself; None counts the whole.
     Raises:
-        ValueError: shapes differ, or values are negative or no whole numbers.
+        ValueError: shapes differ, values are negative or no whole numbers, or there are over 1024 labels.
+    Example:
+        >>> count_pairs([[0, 1, 2]], [[1, 1, 2]]).overlaps([1])
+        [Overlap(tp=1, fp=0, fn=1)]
     """
-    return [parts[0] for parts in _count(prediction, reference, labels, axis=None)]
-
-
-def count_overlap_by_slice(prediction: Any, reference: Any, labels: Sequence[int], axis: int) -> list[list[Overlap]]:
-    """As `count_overlap`, for every slice along ``axis``: one list over slices per label."""
-    return _count(prediction, reference, labels, axis)
-
-
-def _count(prediction: Any, reference: Any, labels: Sequence[int], axis: int | None) -> list[list[Overlap]]:
     prediction, reference = as_label_map("prediction", prediction), as_label_map("reference", reference)
     if prediction.shape != reference.shape:
         raise ValueError(
-            wrong("count_overlap", "prediction", f"of the reference's shape {reference.shape}", prediction.shape)
+            wrong("count_pairs", "prediction", f"of the reference's shape {reference.shape}", prediction.shape)
         )
-    # Position of each value in the table: 0 for what is not listed, then the labels in order.
-    highest = max([0, *labels, int(prediction.max(initial=0)), int(reference.max(initial=0))])
-    place = np.zeros(highest + 1, np.int64)
-    place[list(labels)] = np.arange(1, len(labels) + 1)
-    size = len(labels) + 1
-    pairs = place[reference] * size + place[prediction]
-    units = [pairs] if axis is None else list(np.moveaxis(pairs, axis, 0))
-    tables = [np.bincount(unit.ravel(), minlength=size * size).reshape(size, size) for unit in units]
-    return [
-        [
-            Overlap(tp=int(table[k, k]), fp=int(table[:, k].sum() - table[k, k]), fn=int(table[k].sum() - table[k, k]))
-            for table in tables
-        ]
-        for k in range(1, size)
-    ]
+    highest = max(int(prediction.max(initial=0)), int(reference.max(initial=0)))
+    values = np.arange(highest + 1)
+    if highest >= _LARGEST_TABLE:
+        values, prediction, reference = _renumber(prediction, reference)
+    if prediction.flags.f_contiguous and reference.flags.f_contiguous:  # as NIfTI is read: no copy is needed
+        prediction, reference = prediction.T, reference.T
+        axis = None if axis is None else prediction.ndim - 1 - axis % prediction.ndim
+    shape = prediction.shape
+    units = (1, 1, -1) if axis is None else (int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :])))
+    if not prediction.size:
+        units = (0, units[1], 0)
+    tables = np.zeros((units[1], len(values), len(values)), np.int64)
+    _tally(np.ascontiguousarray(prediction).reshape(units), np.ascontiguousarray(reference).reshape(units), tables)
+    return LabelPairs(tuple(values.tolist()), tables)
+
+
+@numba.njit(nogil=True, cache=True)
+def _tally(prediction, reference, tables):  # type: ignore[no-untyped-def]
+    outer, units, inner = prediction.shape
+    for i in range(outer):
+        for unit in range(units):
+            table = tables[unit]
+            for j in range(inner):
+                table[reference[i, unit, j], prediction[i, unit, j]] += 1
+
+
+def _renumber(prediction: Any, reference: Any) -> tuple[Any, Any, Any]:
+    """Labels that occur (and 0), and both maps as positions among them."""
+    seen = np.zeros(65536, bool)
+    seen[0] = True
+    seen[prediction.ravel(order="K")] = True
+    seen[reference.ravel(order="K")] = True
+    values = np.flatnonzero(seen)
+    if len(values) > _LARGEST_TABLE:
+        raise ValueError(wrong("count_pairs", "label maps", f"of at most {_LARGEST_TABLE} labels", len(values)))
+    place = np.zeros(65536, np.uint16)
+    place[values] = np.arange(len(values))
+    return values, place[prediction], place[reference]
+
+
+def count_overlap(prediction: Any, reference: Any, labels: Sequence[int]) -> list[Overlap]:
+    """Count agreement per label; arguments and errors as `count_pairs`.
+
+    Returns:
+        One `Overlap` per label, in the order asked for.
+    """
+    pairs = count_pairs(prediction, reference)
+    return [pairs.overlaps([label])[0] for label in labels]
 
 
 def as_label_map(argument: str, array: Any) -> Any:
@@ -100,4 +160,5 @@ def as_label_map(argument: str, array: Any) -> Any:
         if not np.array_equal(whole, array):
             raise ValueError(wrong("as_label_map", argument, expected, "fractions"))
         return whole
-    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+    # Native byte order and few kinds of integers, for the compiled kernels.
+    return array.astype(np.uint8 if high <= 255 else np.uint16, copy=False)
