@@ -99,18 +99,20 @@ def decode(
     """
     probs = ScaleTemperature(options.temperature)(probabilities.probs).as_subclass(torch.Tensor)
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
-    decoder = RMADecoder(
-        metric=options.metric, unit=options.unit, slice_axis=axis, pruning_prob=options.pruning_prob,
-        unassigned=options.unassigned,
-    )  # fmt: skip
-    decoding = decoder(probs)
     masks = {}
     if "argmax" in decoders:
-        masks["argmax"] = _argmax(probabilities.probs).astype(decoding.labels.numpy().dtype)
+        masks["argmax"] = _argmax(probabilities.probs).astype(np.uint8 if len(probs) <= 256 else np.int16)
     if "rma" in decoders:
-        masks["rma"] = decoding.labels.numpy()
+        decoder = RMADecoder(
+            metric=options.metric, unit=options.unit, slice_axis=axis, pruning_prob=options.pruning_prob,
+            unassigned=options.unassigned,
+        )  # fmt: skip
+        decoding = decoder(probs)
+        masks["rma"], unit_mass = decoding.labels.numpy(), decoding.mass
+    else:
+        unit_mass = _mass(probs, axis if options.unit == "slice" else None)
     voxel_ml = voxel_volume_ml(probabilities.affine)
-    mass = decoding.mass.reshape(-1, len(probs)).sum(axis=0)
+    mass = unit_mass.reshape(-1, len(probs)).sum(axis=0)
     scores = {
         name: expected_score(probs, mask, options.metric, unit=options.unit, slice_axis=axis)
         for name, mask in masks.items()
@@ -123,7 +125,7 @@ def decode(
         for name, mask in masks.items():
             score = scores[name]
             if options.unit == "slice":
-                score = _mean_over_slices(score, decoding.mass)
+                score = _mean_over_slices(score, unit_mass)
             row[f"expected_score_{name}"] = float(score[index])
             row[f"volume_{name}_ml"] = np.count_nonzero(mask == label) * voxel_ml
         rows.append(row)
@@ -133,6 +135,13 @@ def decode(
 def _argmax(probs: Any) -> Any:
     """Argmax over classes; a single class is compared with one half. Faster than torch.argmax along axis 0."""
     return (probs[0] > 0.5).numpy() if len(probs) == 1 else torch.max(probs, dim=0).indices.numpy()
+
+
+def _mass(probs: Any, axis: int | None) -> Any:
+    """Sum of probabilities (class,), or (slice, class) along an axis of the space, in float64."""
+    kept = None if axis is None else 1 + axis % (probs.ndim - 1)
+    spatial = tuple(place for place in range(1, probs.ndim) if place != kept)
+    return probs.sum(dim=spatial, dtype=torch.float64).numpy().T
 
 
 def _mean_over_slices(score: Any, mass: Any) -> Any:

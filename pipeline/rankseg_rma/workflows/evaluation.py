@@ -1,26 +1,74 @@
 """The command that scores masks against references."""
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.checks import wrong
-from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, same_grid, write_text
-from rankseg_rma.workflows.outcome import DECODERS, Outcome, describe_failure, track, write_csv
+from rankseg_rma.checks import require_one_of, wrong
+from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric
+from rankseg_rma.volumes import list_volumes, read_grid, spacing_of
+from rankseg_rma.workflows import protocols
+from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
+from rankseg_rma.workflows.parallel import choose_workers, run_cases
+from rankseg_rma.workflows.scoring import CaseFiles, CaseScores, ScorePlan, Structure, absent_rows, score_case
 
-IMPROVEMENT_MARGIN = 0.01
-NUM_RESAMPLES, SEED = 10_000, 0
+GROUPS = ("overlap", "volume", "slice", "surface", "lesion", "size")
+_LESION_WORDS = ("tumo", "lesion", "cyst", "metast", "nodul", "mass", "cancer", "infarct", "hemorrh", "haemorrh")
 
-CASE_COLUMNS = (
-    "case_id", "label", "label_name", "decoder", "metric", "value", "unit", "status", "empty_policy",
-    "tp", "fp", "fn", "n_reference", "n_prediction",
-)  # fmt: skip
-PAIRED_COLUMNS = (
-    "label", "label_name", "metric", "first", "second", "num_pairs", "num_left_out", "mean_first", "mean_second",
-    "mean", "low", "high", "improved", "unchanged", "worsened", "smallest", "largest", "margin", "clusters",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to score and how.
+
+    Attributes:
+        label_names: names of all labels; another label in a file is an error. Empty: every label that occurs is
+            scored under its number.
+        regions: unions of labels by name, scored beside the labels.
+        lesions: names or numbers of the labels and regions whose components are lesions; None takes those with a
+            name like tumour, lesion or cyst, and all where labels have no names.
+        organ: labels of the organ of the tumour burden; None takes the only named label that is no lesion.
+        surface: score surfaces.
+        slices: score slices too.
+        slice_axis: "axial", "coronal", "sagittal" or an array axis: of slices, and of the axial diameter.
+        tolerances_mm: tolerances of surface Dice.
+        connectivity: of lesions, 26 or 6.
+        empty_policy: key of `EMPTY_POLICIES`; None takes the protocol's, else "kits".
+        protocol: None, "kits23", "lits" or "nnunet".
+        metric: score that the report is about.
+        cluster: regular expression whose first group in a case id names the patient, or "pair"; None: every case alone.
+        only: case ids of the cohort; None takes all references.
+        limit: score the first so many cases only; the result is marked partial.
+        probabilities: folder of probability volumes to judge the calibration of.
+        images: folder of images, for the pictures of the report.
+        workers: processes; None chooses.
+        report: write report.html and figures.
+        window: grey values shown as black and white in its pictures; None chooses.
+        title: its heading.
+    """
+
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    lesions: Sequence[str] | None = None
+    organ: tuple[int, ...] | None = None
+    surface: bool = True
+    slices: bool = False
+    slice_axis: str | int = "axial"
+    tolerances_mm: tuple[float, ...] = (1.0, 2.0)
+    connectivity: int = 26
+    empty_policy: str | None = None
+    protocol: str | None = None
+    metric: str = "dice"
+    cluster: str | None = None
+    only: Collection[str] | None = None
+    limit: int | None = None
+    probabilities: Path | None = None
+    images: Path | None = None
+    workers: int | None = None
+    report: bool = False
+    window: tuple[float, float] | None = None
+    title: str = "Masks against references"
 
 
 def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
@@ -47,194 +95,225 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
             raise ValueError(wrong("evaluate", "predictions", "one folder of masks to name", folder, advice=advice))
         for decoder, path in chosen.items():
             key = name or decoder
-            if key in arms:
+            if key in arms or key == "expected":
                 raise ValueError(wrong("evaluate", "predictions", "of different names", key, advice="Use NAME=DIR."))
             arms[key] = path
     return arms
 
 
-def evaluate_masks(
-    predictions: Sequence[str],
-    references: Path,
-    out: Path,
-    label_names: Mapping[int, str],
-    slice_axis: str | int | None,
-    cluster: str | None,
-    only: Collection[str] | None = None,
-) -> Outcome:
-    """Score folders of masks against references and write cases.csv, MONAI's three files, summary.json, paired.csv.
+def list_references(folder: Path) -> dict[str, Path]:
+    """Reference label maps by case id: files of a folder, or KiTS' ``case_00000/segmentation.nii.gz``.
+
+    Raises:
+        FileNotFoundError: no such folder, or no label map in it.
+    """
+    found = list_volumes(folder)
+    if not found:
+        found = {path.parent.name: path for path in sorted(folder.glob("*/segmentation.nii.gz"))}
+    if not found:
+        raise FileNotFoundError(wrong("evaluate", "references", "a folder with label maps", folder))
+    return found
+
+
+def evaluate_masks(predictions: Sequence[str], references: Path, out: Path, options: EvaluationOptions) -> Outcome:
+    """Score folders of masks against references; `report.columns` says what is written.
 
     Args:
-        predictions: as for `find_arms`.
-        references: folder of reference label maps; paired with predictions by case id.
+        predictions: as for `find_arms`; the others are compared with the first.
+        references: as for `list_references`; paired with predictions by case id.
         out: folder to fill.
-        label_names: names of all labels; another label in a file is an error. Empty: every label that occurs is
-            scored under its number.
-        slice_axis: also score slices along this axis ("axial", ..., or an axis number); None does not.
-        cluster: regular expression whose first group in a case id names the patient, or "pair"; None: every case alone.
-        only: case ids to score; others are left out on both sides. None scores all.
+        options: what to score.
     """
-    from rankseg_rma.report.tables import describe_scores, summarise, write_monai_files
+    from rankseg_rma.workflows.outputs import write_outputs
 
-    arms, reference_files = find_arms(predictions), list_volumes(references)
-    if not reference_files:
-        raise FileNotFoundError(wrong("evaluate", "references", "a folder with label maps", references))
+    arms, reference_files = find_arms(predictions), list_references(references)
     outcome = Outcome(out)
-    files = {name: list_volumes(folder) for name, folder in arms.items()}
-    if only is not None:
-        reference_files = {case_id: path for case_id, path in reference_files.items() if case_id in only}
-        files = {
-            name: {case_id: path for case_id, path in found.items() if case_id in only} for name, found in files.items()
-        }
-        outcome.failed |= dict.fromkeys(sorted(set(only) - set(reference_files)), f"no reference in {references}")
-    rows: list[dict[str, Any]] = []
-    shared = [case_id for case_id in reference_files if any(case_id in found for found in files.values())]
-    pairs = [(case_id, found) for case_id in shared for found in files.values() if case_id in found]
-    labels = label_names or _labels_of(
-        path for case_id, found in pairs for path in (found[case_id], reference_files[case_id])
-    )
-    if pairs and not labels:
+    chosen = _choose_cases(reference_files, options, references, outcome)
+    files = {
+        name: {case_id: path for case_id, path in list_volumes(folder).items() if _wanted(case_id, options)}
+        for name, folder in arms.items()
+    }
+    plan = make_plan(options, [reference_files[case_id] for case_id in chosen])
+    cases = _pair_files(chosen, reference_files, files, options, outcome)
+    missing = _find_missing(chosen, files, arms, references, options, outcome)
+    num_voxels = len(arms) * sum(_size_of(case.reference) for case in cases)
+    workers = choose_workers(len(cases), num_voxels, options.workers)
+    results = list(track(run_cases(partial(score_case, plan=plan), cases, workers, _dead), "evaluating", len(cases)))
+    for case in results:
+        outcome.failed |= {f"{decoder}/{case.case_id}": reason for decoder, reason in case.failed.items()}
+    structures = _fill_absent(results, plan)
+    if results and not structures and any(case.sha256.keys() - {"reference"} for case in results):
         advice = "Name the data set with --dataset."
         raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
-    for case_id in track(shared, "evaluating", len(shared)):
-        reference = None  # read once for all decoders
-        for name, found in files.items():
-            if case_id not in found:
-                continue
-            try:
-                reference = reference or _read_labels(reference_files[case_id], "reference", labels)
-                prediction = _read_labels(found[case_id], "prediction", labels)
-                rows += _score_case(prediction, reference, labels, slice_axis, case_id, name)
-            except Exception as error:  # one bad case must not cost the cohort
-                outcome.failed[f"{name}/{case_id}"] = describe_failure(error, found[case_id])
-    for name, found in files.items():
-        for missing, place in (
-            (reference_files.keys() - found.keys(), f"no prediction in {arms[name]}"),
-            (found.keys() - reference_files.keys(), f"no reference in {references}"),
-        ):
-            if missing:
-                outcome.failed[f"{name}: {len(missing)} with {place}"] = ", ".join(sorted(missing))
-        if found and not found.keys() & reference_files.keys():
-            mine, theirs = min(found), min(reference_files, default="none")
-            outcome.notes.append(
-                f"warning: no file names agree; {name} has for example {mine!r}, references {theirs!r}"
-            )
-    outcome.written.append(write_csv(out / "cases.csv", rows, CASE_COLUMNS))
-    paired = _pair_rows(rows, list(arms), cluster)
-    (out / "paired.csv").unlink(missing_ok=True)  # of an earlier run
-    if paired:
-        outcome.written.append(write_csv(out / "paired.csv", paired, PAIRED_COLUMNS))
-    for name in arms:
-        folder = out / name if len(arms) > 1 else out
-        mine = [row for row in rows if row["decoder"] == name]
-        if mine:
-            outcome.written += write_monai_files(folder, mine, arms[name])
-            summary = summarise(mine, files[name], reference_files)
-            write_text(folder / "summary.json", json.dumps(summary, indent=1))
-            outcome.written.append(folder / "summary.json")
-    outcome.notes += describe_scores(rows, paired)
+    write_outputs(results, structures, arms, files, reference_files, missing, options, plan, outcome)
     return outcome
 
 
-def _labels_of(files: Iterable[Path]) -> dict[int, str]:
-    """Foreground labels that occur in any file, named by their number; unreadable files are reported when scored."""
+def _wanted(case_id: str, options: EvaluationOptions) -> bool:
+    return options.only is None or case_id in options.only
+
+
+def _choose_cases(
+    reference_files: Mapping[str, Path], options: EvaluationOptions, references: Path, outcome: Outcome
+) -> list[str]:
+    if options.only is not None:
+        absent = sorted(set(options.only) - set(reference_files))
+        outcome.failed |= dict.fromkeys(absent, f"no reference in {references}")
+    return [case_id for case_id in reference_files if _wanted(case_id, options)][: options.limit]
+
+
+def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> ScorePlan:
+    """Structures and metric groups from the options; ``reference_files`` tell for which spacings areas are needed."""
+    protocol = options.protocol
+    if protocol is not None:
+        require_one_of("evaluate", "protocol", protocol, protocols.PROTOCOLS)
+    policy = options.empty_policy or ("nnunet" if protocol == "nnunet" else "kits")
+    require_one_of("evaluate", "empty", policy, EMPTY_POLICIES)
+    if options.connectivity not in (6, 26):
+        raise ValueError(wrong("evaluate", "connectivity", "6 or 26", options.connectivity))
+    tolerances = tuple(dict.fromkeys(options.tolerances_mm))
+    for tolerance in tolerances:
+        find_metric(f"nsd_{tolerance:.12g}mm")
+    structures, known = _structures(options, tolerances)
+    surface = options.surface or protocol == "kits23"
+    groups = tuple(
+        group for group in GROUPS if (group != "slice" or options.slices) and (group != "surface" or surface)
+    )
+    used = {tolerance for structure in structures or () for tolerance in structure.tolerances_mm} | set(tolerances)
+    return ScorePlan(
+        structures=structures, known=known, tolerances_mm=tolerances, groups=groups, empty_policy=policy,
+        slice_axis=options.slice_axis, connectivity=6 if protocol == "lits" else options.connectivity,
+        organ=_organ(options, structures), lits=protocol == "lits",
+        areas_mm2=_surface_areas(reference_files) if surface and used else {},
+    )  # fmt: skip
+
+
+def _structures(
+    options: EvaluationOptions, tolerances: tuple[float, ...]
+) -> tuple[tuple[Structure, ...] | None, frozenset[int] | None]:
+    """Labels and regions to score, and the labels that may occur; None where the files tell."""
+    if options.protocol == "kits23":
+        return protocols.KITS23_REGIONS, frozenset({1, 2, 3})
+    if options.protocol == "lits":
+        entries = protocols.LITS_STRUCTURES
+        return tuple(Structure(*entry, tolerances) for entry in entries), frozenset({1, 2})
+    parts = [(str(label), name, (label,)) for label, name in options.label_names.items()]
+    regions = [("+".join(map(str, members)), name, members) for name, members in options.regions.items()]
+    if not parts and not regions:
+        return None, None
+    both = parts + regions
+    names = {name for _, name, _ in both} | {key for key, _, _ in both}
+    for lesion in options.lesions or ():
+        require_one_of("evaluate", "lesions", lesion, sorted(names))
+
+    def is_lesion(key: str, name: str) -> bool:
+        if options.lesions is not None:
+            return name in options.lesions or key in options.lesions
+        return any(word in name.lower() for word in _LESION_WORDS)
+
+    found = tuple(Structure(key, name, members, is_lesion(key, name), tolerances) for key, name, members in both)
+    return found, frozenset(options.label_names) if parts else None
+
+
+def _organ(options: EvaluationOptions, structures: Sequence[Structure] | None) -> tuple[int, ...]:
+    if options.organ is not None:
+        return options.organ
+    if options.protocol == "lits":
+        return (1,)
+    plain = [structure for structure in structures or () if len(structure.members) == 1]
+    organs = [structure for structure in plain if not structure.is_lesion]
+    return organs[0].members if len(organs) == 1 and len(plain) > 1 else ()
+
+
+def _surface_areas(reference_files: Sequence[Path]) -> dict[tuple[float, ...], Any]:
+    """Surface area of each of the 256 neighbourhood codes for every voxel size of the cohort, in mm2."""
     import numpy as np
+    from monai.metrics.utils import create_table_neighbour_code_to_surface_area
 
-    from rankseg_rma.evaluation import as_label_map
-
-    found: set[int] = set()
-    for path in files:
+    spacings = set()
+    for path in reference_files:
         try:
-            found |= set(np.unique(as_label_map("label map", read_volume(path).array)).tolist())
-        except (ValueError, FileNotFoundError):
+            spacings.add(spacing_of(read_grid(path).affine))
+        except (ValueError, FileNotFoundError):  # said when the case is scored
             continue
-    return {label: str(label) for label in sorted(found - {0})}
+    return {spacing: np.asarray(create_table_neighbour_code_to_surface_area(spacing)[0]) for spacing in spacings}
 
 
-@dataclass(frozen=True)
-class _LabelMap:
-    """Labels (*spatial) of one file, with its affine and path."""
+def _size_of(path: Path) -> int:
+    import math
 
-    array: Any
-    affine: Any
-    path: Path
-
-
-def _read_labels(path: Path, argument: str, labels: Mapping[int, str]) -> _LabelMap:
-    """Read a label map of known labels; a single trailing channel is dropped."""
-    import numpy as np
-
-    from rankseg_rma.evaluation import as_label_map
-
-    volume = read_volume(path)
-    array = as_label_map(f"{argument} {path}", volume.array)
-    strange = sorted(set(np.unique(array).tolist()) - {0, *labels})
-    if strange:
-        expected, got = f"of labels 0, {', '.join(map(str, labels))}", ", ".join(map(str, strange))
-        raise ValueError(wrong("evaluate", argument, expected, got, path=path))
-    return _LabelMap(array[0] if array.ndim == 4 and array.shape[0] == 1 else array, volume.affine, path)
+    try:
+        return math.prod(read_grid(path).shape)
+    except (ValueError, FileNotFoundError):
+        return 0
 
 
-def _score_case(
-    prediction: _LabelMap,
-    reference: _LabelMap,
-    labels: Mapping[int, str],
-    slice_axis: str | int | None,
-    case_id: str,
-    decoder: str,
-) -> list[dict[str, Any]]:
-    from rankseg_rma.evaluation import METRIC_TABLE, count_overlap, count_overlap_by_slice
-    from rankseg_rma.evaluation.metric import EMPTY_POLICY
+def _pair_files(
+    chosen: Sequence[str],
+    reference_files: Mapping[str, Path],
+    files: Mapping[str, Mapping[str, Path]],
+    options: EvaluationOptions,
+    outcome: Outcome,
+) -> list[CaseFiles]:
+    probabilities, temperature = {}, None
+    if options.probabilities is not None:
+        from rankseg_rma.bundles import read_temperature
 
-    difference = same_grid(prediction.array.shape, prediction.affine, reference.array.shape, reference.affine)
-    if difference:
-        advice = "Resample neither: write masks on the image's own grid."
-        expected, got = "on the reference's grid", f"a difference in {difference}"
-        raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction.path, advice=advice))
-    whole = count_overlap(prediction.array, reference.array, list(labels))
-    slices: list[list[Any]] = [[] for _ in labels]
-    if slice_axis is not None:
-        axis = find_slice_axis(reference.affine, slice_axis)
-        slices = count_overlap_by_slice(prediction.array, reference.array, list(labels), axis)
-    rows = []
-    for (label, name), counts, parts in zip(labels.items(), whole, slices, strict=True):
-        for metric in METRIC_TABLE.values():
-            if metric.by_slice and slice_axis is None:
+        probabilities = list_volumes(options.probabilities)
+        stored = options.probabilities / "temperature.json"
+        temperature = read_temperature(stored) if stored.is_file() else None
+        absent = sorted(set(chosen) - set(probabilities))
+        if absent:
+            outcome.failed[f"{len(absent)} with no probabilities in {options.probabilities}"] = ", ".join(absent)
+    cases = []
+    for case_id in chosen:
+        mine = {name: found[case_id] for name, found in files.items() if case_id in found}
+        if mine:
+            cases.append(CaseFiles(case_id, reference_files[case_id], mine, probabilities.get(case_id), temperature))
+    return cases
+
+
+def _find_missing(
+    chosen: Sequence[str],
+    files: Mapping[str, Mapping[str, Path]],
+    arms: Mapping[str, Path],
+    references: Path,
+    options: EvaluationOptions,
+    outcome: Outcome,
+) -> dict[str, list[str]]:
+    """Say which cases lack a prediction or a reference; the first by decoder, for the report."""
+    missing: dict[str, list[str]] = {}
+    whole = options.only is None and options.limit is None
+    for name, found in files.items():
+        without = sorted(set(chosen) - set(found))
+        extra = sorted(set(found) - set(chosen)) if whole else []
+        for ids, place in ((without, f"no prediction in {arms[name]}"), (extra, f"no reference in {references}")):
+            if ids:
+                outcome.failed[f"{name}: {len(ids)} with {place}"] = ", ".join(ids)
+                missing.setdefault(f"{name}: {place}", []).extend(ids)
+        if found and not set(found) & set(chosen):
+            mine, theirs = min(found), min(chosen, default="none")
+            outcome.notes.append(
+                f"warning: no file names agree; {name} has for example {mine!r}, references {theirs!r}"
+            )
+    return missing
+
+
+def _dead(case: CaseFiles) -> CaseScores:
+    reason = "the process that scored it was killed, most likely for lack of memory; try --workers 1"
+    return CaseScores(case.case_id, failed=dict.fromkeys(case.predictions, reason))
+
+
+def _fill_absent(results: Sequence[CaseScores], plan: ScorePlan) -> list[Structure]:
+    """The structures scored; labels found in some cases get rows in the others too."""
+    if plan.structures is not None:
+        return list(plan.structures)
+    seen = {row["label"] for case in results for row in case.rows}
+    structures = [Structure(key, key, (int(key),), True, plan.tolerances_mm) for key in sorted(seen, key=int)]
+    for case in results:
+        for decoder in case.sha256:
+            if decoder == "reference":
                 continue
-            rows.append({
-                "case_id": case_id, "label": label, "label_name": name, "decoder": decoder, "metric": metric.name,
-                "value": metric.compute(parts if metric.by_slice else [counts]), "unit": metric.unit,
-                "status": counts.status, "empty_policy": EMPTY_POLICY, "tp": counts.tp, "fp": counts.fp,
-                "fn": counts.fn, "n_reference": counts.num_reference, "n_prediction": counts.num_prediction,
-            })  # fmt: skip
-    return rows
-
-
-def _pair_rows(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], cluster: str | None) -> list[dict[str, Any]]:
-    """Every later decoder against the first, per label and metric, and for the mean over labels."""
-    import pandas
-
-    from rankseg_rma.datasets import patient_of
-    from rankseg_rma.evaluation import compare_pairs
-
-    if len(arms) < 2 or not rows:
-        return []
-    frame = pandas.DataFrame(list(rows))
-    macro = frame.groupby(["case_id", "decoder", "metric"], as_index=False)["value"].mean(numeric_only=True)
-    frame = pandas.concat([frame, macro.assign(label=0, label_name="mean")])
-    paired: list[dict[str, Any]] = []
-    for (label, label_name, metric), part in frame.groupby(["label", "label_name", "metric"], sort=False):
-        table = part.pivot(index="case_id", columns="decoder", values="value")
-        patients = [patient_of(case_id, cluster) for case_id in table.index]
-        for second in arms[1:]:
-            if not {arms[0], second} <= set(table) or not table[[arms[0], second]].notna().all(axis=1).any():
-                continue
-            found = compare_pairs(
-                table[arms[0]], table[second], clusters=patients, margin=IMPROVEMENT_MARGIN,
-                num_resamples=NUM_RESAMPLES, seed=SEED,
-            )  # fmt: skip
-            paired.append({
-                "label": label, "label_name": label_name, "metric": metric, "first": arms[0], "second": second,
-                **vars(found), "margin": IMPROVEMENT_MARGIN, "clusters": len(set(patients)),
-            })  # fmt: skip
-    return paired
+            mine = {row["label"] for row in case.rows if row["decoder"] == decoder}
+            absent_rows(case, decoder, [one for one in structures if one.key not in mine], plan)
+    return structures

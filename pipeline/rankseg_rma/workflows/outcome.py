@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,14 +38,15 @@ def progress_bar() -> Any:
     return Progress(console=console, disable=not console.is_terminal)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
-    """Write rows as UTF-8 CSV with a stable column order; missing values stay empty."""
+def write_csv(path: Path, rows: Any, columns: Iterable[str]) -> Path:
+    """Write rows, or a frame, as UTF-8 CSV with a stable column order; text is quoted, missing values stay empty."""
     import pandas
 
     from rankseg_rma.volumes import replacing
 
     with replacing(path) as temporary:
-        pandas.DataFrame(list(rows), columns=list(columns)).to_csv(temporary, index=False, encoding="utf-8")
+        frame = rows if isinstance(rows, pandas.DataFrame) else pandas.DataFrame(list(rows))
+        frame.reindex(columns=list(columns)).to_csv(temporary, index=False, encoding="utf-8")
     return path
 
 
@@ -53,7 +54,7 @@ def read_rows(path: Path) -> Any:
     """Read a CSV of ours: ids and names are text, also where they look like numbers or "NA"."""
     import pandas
 
-    text = dict.fromkeys(("case_id", "label_name", "decoder", "first", "second"), str)
+    text = dict.fromkeys(("case_id", "label", "label_name", "decoder", "first", "second"), str)
     return pandas.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 

@@ -1,65 +1,288 @@
-"""Slices to look at: where two decoders differ most."""
+"""Cases to look at: which ones, and what the page shows of them. Volumes are read one case at a time."""
 
-from collections.abc import Mapping
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 
-from rankseg_rma.report.figures import SlicePicture
-from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume
+from rankseg_rma.checks import wrong
+from rankseg_rma.report.content import Tables
+from rankseg_rma.report.page import PagePicture, ViewerCase
+from rankseg_rma.report.wording import describe_score
+from rankseg_rma.volumes import Volume, read_volume, same_grid, spacing_of
+from rankseg_rma.workflows.outcome import describe_failure
 
-_MAX_PICTURES = 6
+# Soft tissue in Hounsfield units; a CT is known by its air, and no MRI goes so far below 0.
+CT_WINDOW = (-160.0, 240.0)
+_CT_LOWEST = (-5000.0, -400.0)
+_CONTEXT_MM = 40.0
+_VIEWER_MARGIN_MM = 12.0
+# The page stays below ten megabytes with four such cases: 64 grey levels compress to about half a byte per voxel.
+_VIEWER_VOXELS = 2_000_000
+_VIEWER_LEVELS = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A case worth a look: kind ("worst", "best" or "changed"), case id and label ("2", or "1+2+3" for a region)."""
+
+    kind: str
+    case_id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """Where the volumes of a cohort are, by case id: references, masks of each decoder, and images if there are any."""
+
+    references: Mapping[str, Path]
+    predictions: Mapping[str, Mapping[str, Path]]
+    images: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Montages, cases for the viewer, and a note for whatever had to be left out."""
+
+    montages: list[PagePicture]
+    viewer_cases: list[ViewerCase]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A case in RAS+ order, cropped around its masks; image (x, y, z) from 0 to 1, or None."""
+
+    image: Any | None
+    masks: Mapping[str, Any]
+    affine: Any
+    grey: str
+
+
+def choose_cases(tables: Tables, count: int) -> list[Choice]:
+    """The cases to look at: in turns the largest loss, the worst score, the largest gain and the best score.
+
+    Args:
+        tables: scores of ``tables.metric``; "worst" and "best" are about the second decoder.
+        count: how many at most. No case is shown twice. Cases where both masks are empty show nothing and are left out.
+    """
+    part = tables.scores
+    if part.empty:
+        return []
+    part = part[(part["metric"] == tables.metric) & (part["label"].astype(str) != "mean")]
+    wide = part.pivot(index=["case_id", "label"], columns="decoder", values="value")
+    status = part.pivot(index=["case_id", "label"], columns="decoder", values="status")
+    if tables.second not in wide.columns:
+        return []
+    sign = -1.0 if describe_score(tables).better == "lower" else 1.0
+    score = sign * wide[tables.second].where(status[tables.second] != "both_empty").dropna()
+    worst = list(score.sort_values(kind="stable").index)
+    orders = [("worst", worst), ("best", worst[::-1])]
+    if tables.is_pair and tables.first in wide.columns:
+        change = (sign * (wide[tables.second] - wide[tables.first])).dropna().sort_values(kind="stable")
+        losses, gains = list(change[change < 0].index), list(change[change > 0].index[::-1])
+        orders = [("changed", losses), orders[0], ("changed", gains), orders[1]]
+    chosen: dict[str, Choice] = {}
+    waiting = [(kind, iter(order)) for kind, order in orders]
+    while waiting and len(chosen) < count:
+        kind, order = waiting.pop(0)
+        found = next(((case_id, label) for case_id, label in order if str(case_id) not in chosen), None)
+        if found:
+            chosen[str(found[0])] = Choice(kind, str(found[0]), str(found[1]))
+            waiting.append((kind, order))
+    return list(chosen.values())
 
 
 def find_pictures(
-    scores: pandas.DataFrame, images: Path, references: Path, arms: Mapping[str, Path]
-) -> list[SlicePicture]:
-    """The cases and labels that changed most between the first two decoders: gains first, then losses."""
-    first, second = list(arms)[:2]
-    table = scores[scores["metric"] == "dice"].pivot(
-        index=["case_id", "label", "label_name"], columns="decoder", values="value"
-    )
-    difference = (table[second] - table[first]).dropna().sort_values()
-    difference = difference[difference.abs() >= 0.001]
-    half = _MAX_PICTURES // 2
-    chosen = list(dict.fromkeys([*difference.index[::-1][:half], *difference.index[:half]]))
-    folders = {"reference": list_volumes(references), **{name: list_volumes(folder) for name, folder in arms.items()}}
-    files = list_volumes(images)
-    pictures = []
-    for case_id, label, label_name in chosen:
-        volume = read_volume(files[case_id])
-        axis = find_slice_axis(volume.affine, "axial")
-        masks = {
-            name: read_volume(found[case_id]).array == label for name, found in folders.items() if case_id in found
-        }
-        place = _most_different(masks, first, second, axis)
-        spacing = [size for other, size in enumerate(volume.spacing_mm) if other != axis]
-        row = table.loc[(case_id, label, label_name)]
-        title = f"{case_id}, slice {place}, {label_name}: {first} {row[first]:.3f}, {second} {row[second]:.3f}"
-        cut = {name: np.take(mask, place, axis).T for name, mask in masks.items()}
-        window = _around(np.any(list(cut.values()), axis=0))
-        cut = {name: mask[window] for name, mask in cut.items()}
-        image = np.take(volume.array, place, axis).T[window]
-        pictures.append(SlicePicture(image, cut, spacing[1] / spacing[0], title))
+    tables: Tables,
+    choices: Sequence[Choice],
+    files: CohortFiles,
+    *,
+    window: tuple[float, float] | None = None,
+    num_viewer_cases: int = 4,
+) -> Pictures:
+    """Draw a montage of every chosen case, and pack the first of them for the viewer.
+
+    Args:
+        tables: names the decoders and their scores.
+        choices: from `choose_cases`.
+        files: a missing or damaged image, or one on another grid, is left out of its case; a missing or damaged mask
+            costs its case only. Both leave a note.
+        window: grey values shown as black and white. None: soft tissue for CT, which is known by its air, else the
+            1st and 99th percentile of each image.
+        num_viewer_cases: how many cases the viewer gets; 0 for none.
+    """
+    from rankseg_rma.report.figures import to_data_url
+    from rankseg_rma.report.montage import MontageCase, draw_montage, find_place
+
+    pictures = Pictures([], [], [])
+    for choice in choices:
+        try:
+            example = _read_example(choice, tables, files, window, pictures.notes)
+            title, spacing_mm = _title(tables, choice), spacing_of(example.affine)
+            place = find_place(example.masks, spacing_mm, choice.kind)
+            montage = MontageCase(title, example.image, example.masks, spacing_mm, place, example.grey)
+            alt = f"Axial, coronal and sagittal plane of {title}: contours of {', '.join(example.masks)}, and errors"
+            pictures.montages.append(PagePicture(title, choice.kind, to_data_url(draw_montage(montage)), alt))
+            if len(pictures.viewer_cases) < num_viewer_cases:
+                pictures.viewer_cases.append(_pack_for_viewer(choice, title, example, place))
+        except Exception as error:  # one bad file must not cost the page
+            reason = describe_failure(error, files.references.get(choice.case_id, Path(choice.case_id)))
+            pictures.notes.append(f"{choice.case_id} is not shown: {reason}")
     return pictures
 
 
-def _around(mask: Any) -> tuple[slice, ...]:
-    """The part of a slice around a mask, with a margin; at least a third of the slice."""
-    part = []
-    for axis, size in enumerate(mask.shape):
-        found = np.flatnonzero(mask.any(axis=1 - axis))
-        low, high = (found[0], found[-1]) if found.size else (size // 2, size // 2)
-        half = max((high - low) / 2 + 8, size / 6)
-        middle = min(max((low + high) / 2, half), size - half)
-        part.append(slice(max(int(middle - half), 0), int(middle + half) + 1))
-    return tuple(part)
+def find_image(images: Mapping[str, Path], case_id: str) -> Path | None:
+    """Image of a case: CASE.nii.gz, or CASE_0000.nii.gz (the first channel) as nnU-Net names it."""
+    return images.get(case_id) or images.get(f"{case_id}_0000")
 
 
-def _most_different(masks: Mapping[str, Any], first: str, second: str, axis: int) -> int:
-    """Slice where the two decoders differ most; where they agree, the slice with most of the reference."""
-    other = tuple(place for place in range(3) if place != axis)
-    difference = (masks[first] != masks[second]).sum(axis=other)
-    return int(np.argmax(difference if difference.any() else masks["reference"].sum(axis=other)))
+def _title(tables: Tables, choice: Choice) -> str:
+    """For example "case_007, tumour: Dice 61.2 with argmax, 66.0 with rma"."""
+    rows = tables.scores[
+        (tables.scores["metric"] == tables.metric)
+        & (tables.scores["case_id"] == choice.case_id)
+        & (tables.scores["label"].astype(str) == choice.label)
+    ].set_index("decoder")
+    score = describe_score(tables)
+    values = [f"{score.text(rows.loc[name, 'value'])} with {name}" for name in _decoders(tables) if name in rows.index]
+    return f"{choice.case_id}, {rows['label_name'].iloc[0]}: {score.title} {', '.join(values)}{score.suffix}"
+
+
+def _decoders(tables: Tables) -> list[str]:
+    return list(dict.fromkeys([tables.first, tables.second]))
+
+
+def _read_example(
+    choice: Choice, tables: Tables, files: CohortFiles, window: tuple[float, float] | None, notes: list[str]
+) -> _Example:
+    """Read the masks and the image of a case, bring them into RAS+ order and crop them."""
+    case_id, members = choice.case_id, [int(label) for label in choice.label.split("+")]
+    paths = {"reference": files.references, **{name: files.predictions[name] for name in _decoders(tables)}}
+    masks: dict[str, Any] = {}
+    first: Volume | None = None
+    for name, found in paths.items():
+        if case_id not in found:
+            raise FileNotFoundError(wrong("find_pictures", "masks", f"there for {name}", "none", case_id=case_id))
+        volume = _one_channel(read_volume(found[case_id]))
+        first = first or volume
+        _require_same_grid(volume, first, found[case_id])
+        masks[name] = np.isin(volume.array, members)
+    assert first is not None
+    image = _read_image(files, case_id, first, notes)
+    array, grey = (None, "") if image is None else _apply_window(image, window)
+    box = _box(np.any(list(masks.values()), axis=0), spacing_of(first.affine), _CONTEXT_MM, True)
+    affine = _shift(first.affine, box)
+    return _Example(
+        None if array is None else _to_ras(array[box], affine)[0],
+        {name: _to_ras(mask[box], affine)[0] for name, mask in masks.items()},
+        _to_ras(next(iter(masks.values()))[box], affine)[1],
+        grey,
+    )
+
+
+def _one_channel(volume: Volume) -> Volume:
+    """The first channel where there are several."""
+    return Volume(volume.array[0], volume.affine) if volume.array.ndim == 4 else volume
+
+
+def _require_same_grid(volume: Volume, first: Volume, path: Path) -> None:
+    difference = same_grid(volume.array.shape, volume.affine, first.array.shape, first.affine)
+    if difference:
+        expected, got = "on the grid of the reference", f"a difference in {difference}"
+        raise ValueError(wrong("find_pictures", "volume", expected, got, path=path))
+
+
+def _read_image(files: CohortFiles, case_id: str, mask: Volume, notes: list[str]) -> Any | None:
+    """Image array of a case, or None with a note."""
+    path = find_image(files.images, case_id)
+    if path is None:
+        notes += [f"{case_id} is shown without its image: none was found"] if files.images else []
+        return None
+    try:
+        volume = _one_channel(read_volume(path))
+        _require_same_grid(volume, mask, path)
+    except (ValueError, OSError) as error:
+        notes.append(f"{case_id} is shown without its image: {describe_failure(error, path)}")
+        return None
+    return volume.array
+
+
+def _apply_window(image: Any, window: tuple[float, float] | None) -> tuple[Any, str]:
+    """Grey values from 0 to 1, as float32, and what they are."""
+    finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image.ravel()
+    words = "window {} to {}"
+    if window is None and finite.size and _CT_LOWEST[0] <= finite.min() <= _CT_LOWEST[1]:
+        window, words = CT_WINDOW, "soft-tissue window {} to {} HU"
+    elif window is None:
+        low, high = np.percentile(finite[:: max(finite.size // 1_000_000, 1)], [1, 99]) if finite.size else (0, 1)
+        window, words = (float(low), float(high)), "window {} to {}, 1st to 99th percentile"
+    low, high = window
+    words = words.format(*(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" for value in window))
+    grey = (np.nan_to_num(image, nan=low).astype(np.float32) - low) / max(high - low, 1e-6)
+    return np.clip(grey, 0, 1), words
+
+
+def _box(mask: Any, spacing_mm: tuple[float, float, float], margin_mm: float, is_cube: bool) -> tuple[slice, ...]:
+    """Box around a mask with a margin, within the array; as a cube, every side is as long in mm as the longest."""
+    found = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not found[0].size:
+        return tuple(slice(0, size) for size in mask.shape)
+    sides = [(int(at[-1]) - int(at[0]) + 1) * size for at, size in zip(found, spacing_mm, strict=True)]
+    box = []
+    for at, side, spacing, size in zip(found, sides, spacing_mm, mask.shape, strict=True):
+        margin = round((margin_mm + ((max(sides) - side) / 2 if is_cube else 0)) / spacing)
+        box.append(slice(max(int(at[0]) - margin, 0), min(int(at[-1]) + margin + 1, size)))
+    return tuple(box)
+
+
+def _shift(affine: Any, box: Sequence[slice], steps: Sequence[int] = (1, 1, 1)) -> Any:
+    """Affine of a part of an array: ``array[box]``, every ``steps``-th voxel of it."""
+    moved = np.array(affine, np.float64)
+    moved[:3, 3] += moved[:3, :3] @ [part.start or 0 for part in box]
+    moved[:3, :3] *= np.asarray(steps)
+    return moved
+
+
+def _to_ras(array: Any, affine: Any) -> tuple[Any, Any]:
+    """Turn the axes so that they run to the patient's right, front and head as nearly as they can."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    turn = io_orientation(affine)
+    return apply_orientation(array, turn), affine @ inv_ornt_aff(turn, array.shape)
+
+
+def _pack_for_viewer(choice: Choice, title: str, example: _Example, place: tuple[int, int, int]) -> ViewerCase:
+    """NIfTI files of the masks' box; every second (third ...) voxel along the finest axes where it is too large."""
+    box = _box(np.any(list(example.masks.values()), axis=0), spacing_of(example.affine), _VIEWER_MARGIN_MM, False)
+    steps = _choose_steps([part.stop - part.start for part in box], spacing_of(example.affine))
+    part = tuple(slice(one.start, one.stop, step) for one, step in zip(box, steps, strict=True))
+    affine = _shift(example.affine, box, steps)
+    image = None
+    if example.image is not None:
+        scale = 255 // (_VIEWER_LEVELS - 1)
+        image = _nifti_bytes(np.rint(example.image[part] * (_VIEWER_LEVELS - 1)).astype(np.uint8) * scale, affine)
+    masks = {name: _nifti_bytes(mask[part].astype(np.uint8), affine) for name, mask in example.masks.items()}
+    note = "" if max(steps) == 1 else f"; shown at every {' x '.join(map(str, steps))} voxels"
+    x, y, z = ((p - one.start + 0.5) / (one.stop - one.start) for p, one in zip(place, box, strict=True))
+    return ViewerCase(choice.case_id, title + note, image, masks, choice.label, (x, y, z))
+
+
+def _choose_steps(shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+    """Take fewer voxels along the axis that is finest, until they are few enough."""
+    steps = [1, 1, 1]
+    while np.prod([-(-size // step) for size, step in zip(shape, steps, strict=True)]) > _VIEWER_VOXELS:
+        finest = int(np.argmin([step * size for step, size in zip(steps, spacing_mm, strict=True)]))
+        steps[finest] += 1
+    return steps[0], steps[1], steps[2]
+
+
+def _nifti_bytes(array: Any, affine: Any) -> bytes:
+    import nibabel
+
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), 6, mtime=0)

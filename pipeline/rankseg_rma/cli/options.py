@@ -1,0 +1,147 @@
+"""Options that several commands share, and how a command reports."""
+
+import functools
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rankseg_rma.workflows.outcome import Outcome
+
+
+class Decode(StrEnum):
+    """Which masks to write."""
+
+    rma = "rma"
+    argmax = "argmax"
+    both = "both"
+
+
+class ScoreMetric(StrEnum):
+    """The score that RMA maximises."""
+
+    dice = "dice"
+    iou = "iou"
+
+
+class ScoreUnit(StrEnum):
+    """What one score is computed over."""
+
+    volume = "volume"
+    slice = "slice"
+
+
+class EmptyPolicy(StrEnum):
+    """How empty masks count."""
+
+    kits = "kits"
+    nnunet = "nnunet"
+    monai = "monai"
+
+
+class ProtocolName(StrEnum):
+    """A challenge's way of scoring."""
+
+    kits23 = "kits23"
+    lits = "lits"
+    nnunet = "nnunet"
+
+
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+Temperature = Annotated[
+    str | None,
+    typer.Option(
+        help="'none', a number or a temperature.json; default: the one stored with the model or probabilities."
+    ),
+]
+DecodeOption = Annotated[Decode, typer.Option("--decode", help="Masks to write.")]
+MetricOption = Annotated[ScoreMetric, typer.Option(help="Score that RMA maximises.")]
+UnitOption = Annotated[ScoreUnit, typer.Option(help="What one score is computed over: take the unit that you report.")]
+SliceAxis = Annotated[str, typer.Option(help="axial, coronal, sagittal or an array axis; for slice units.")]
+Pruning = Annotated[
+    float, typer.Option(min=0, max=1, help="A class whose largest probability is not above this is empty.")
+]
+
+
+References = Annotated[
+    Path, typer.Option(help="Folder of reference label maps, paired by file name; or of CASE/segmentation.nii.gz.")
+]
+Dataset = Annotated[str | None, typer.Option(help="Data set whose card names the labels.")]
+LabelNames = Annotated[
+    str | None, typer.Option("--labels", help="Instead: names of the labels, as in 1=liver,2=tumour.")
+]
+Regions = Annotated[
+    list[str] | None, typer.Option("--region", help="Union of labels, as in masses=2+3; may be repeated.")
+]
+Lesions = Annotated[
+    str | None,
+    typer.Option(help="Labels whose components are lesions, as in tumour,cyst; 'none'; default: by their names."),
+]
+Organ = Annotated[
+    str | None, typer.Option(help="Labels of the tumour burden's organ, as in 1; default: the only one not a lesion.")
+]
+Slices = Annotated[bool, typer.Option("--slices", help="Score slices too; as --unit slice.")]
+Surface = Annotated[bool, typer.Option(help="Score surfaces: HD95, ASSD, RMSD, MSSD, surface Dice.")]
+Tolerances = Annotated[str, typer.Option(help="Tolerances of surface Dice in mm, as in 1,2; 'none'.")]
+Connectivity = Annotated[int, typer.Option(help="Of lesions: 26 or 6.")]
+Empty = Annotated[
+    EmptyPolicy | None,
+    typer.Option(help="How empty masks count: kits (both 1, one 0), nnunet (both undefined), monai. Default: kits."),
+]
+ProtocolOption = Annotated[ProtocolName | None, typer.Option(help="A challenge's labels, settings and files.")]
+ReportMetric = Annotated[str, typer.Option("--metric", help="Score that the report is about.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Patient of a case: 'pair' (2k-1 and 2k), or a regular expression with one group."),
+]
+Datalist = Annotated[Path | None, typer.Option(help="datalist.json of a run: score only the cases of --part.")]
+Part = Annotated[str, typer.Option(help="With --datalist: training, validation or test.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Score the first cases only; the result is marked partial.")]
+Probabilities = Annotated[
+    Path | None, typer.Option(help="Folder of probabilities of the same cases, to judge their calibration.")
+]
+Images = Annotated[Path | None, typer.Option(help="Folder of images, for the pictures and the viewer of the report.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core for large cohorts.")]
+Report = Annotated[bool, typer.Option(help="Write report.html and figures.")]
+
+
+def say(text: str, error: bool = False) -> None:
+    Console(stderr=error, soft_wrap=True, markup=False, highlight=False).print(text)
+
+
+def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
+    """Print notes and failed cases; turn errors of use into one line and exit code 2."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            outcome = command(*args, **kwargs)
+        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
+            say(f"error: {error}", error=True)
+            raise typer.Exit(2) from error
+        if outcome is None:
+            return
+        for note in outcome.notes:
+            say(note, error=note.startswith("warning"))
+        for path in outcome.written:
+            say(f"wrote {path}")
+        if outcome.failed:
+            say(f"{len(outcome.failed)} failed:", error=True)
+            for case_id, reason in outcome.failed.items():
+                say(f"  {case_id}: {reason}", error=True)
+            raise typer.Exit(1)
+        if outcome.last:
+            say(outcome.last)
+
+    return run
+
+
+def parse_axis(text: str) -> str | int:
+    from rankseg_rma.volumes import find_slice_axis
+
+    axis = int(text) if text.lstrip("-").isdigit() else text
+    find_slice_axis(None, axis)
+    return axis

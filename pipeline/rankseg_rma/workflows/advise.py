@@ -1,0 +1,266 @@
+"""The command that answers, before a user switches: does RMA help on these validation cases?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from rankseg_rma.checks import wrong
+from rankseg_rma.datasets import patient_of
+from rankseg_rma.evaluation import Measured, Overlap, as_label_map, count_pairs, find_metric
+from rankseg_rma.evaluation.threshold import ThresholdCounts, apply_thresholds, count_thresholds, tune_thresholds
+from rankseg_rma.report.columns import COLUMNS
+from rankseg_rma.report.tables import format_interval
+from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, voxel_volume_ml
+from rankseg_rma.workflows.comparison import MACRO, pair_rows
+from rankseg_rma.workflows.evaluation import list_references
+from rankseg_rma.workflows.inference import find_inputs
+from rankseg_rma.workflows.outcome import Outcome, describe_failure, track, write_csv
+
+ARMS = ("argmax", "rma", "rma_untempered", "threshold")
+UNITS = ("volume", "slice")
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the first reading of a case keeps: a sample for the temperature, and counts for the threshold."""
+
+    case_id: str
+    patient: str
+    path: Path
+    reference: Path
+    sample: tuple[Any, Any]
+    counts: ThresholdCounts
+
+
+def advise(
+    probabilities: Sequence[Path],
+    references: Path,
+    out: Path,
+    metric: str,
+    slice_axis: str | int,
+    cluster: str | None,
+    folds: int,
+) -> Outcome:
+    """Decode labelled validation cases every way, cross-fitted, and say whether RMA helps.
+
+    Patients are divided into folds; the temperature and the thresholds of a fold come from the other folds, so that
+    no case is judged with a temperature that saw it.
+
+    Args:
+        probabilities: probability volumes, before any temperature, and folders of them.
+        references: folder of label maps.
+        out: gets advice.csv, cases.csv and advice.txt.
+        metric: "dice" or "iou".
+        slice_axis: for the slice unit.
+        cluster: patient of a case, as for `evaluate_masks`.
+        folds: number of folds; at most one per patient.
+    """
+    outcome = Outcome(out)
+    cases = _read_cases(find_inputs(probabilities), list_references(references), cluster, outcome)
+    patients = sorted({case.patient for case in cases})
+    if len(patients) < 2:
+        advice = "A temperature must come from other patients than those it is judged on."
+        raise ValueError(wrong("advise", "patients", "at least 2 with references", len(patients), advice=advice))
+    fold_of = _folds_of(patients, min(folds, len(patients)))
+    fitted = {fold: _fit([c for c in cases if fold_of[c.patient] != fold]) for fold in sorted(set(fold_of.values()))}
+    names = _label_names(probabilities)
+    rows: list[dict[str, Any]] = []
+    for case in track(cases, "decoding", len(cases)):
+        temperature, thresholds = fitted[fold_of[case.patient]]
+        try:
+            rows += _score(case, temperature, thresholds, metric, slice_axis, names)
+        except Exception as error:
+            outcome.failed[case.case_id] = describe_failure(error, case.path)
+    scores = pandas.DataFrame(rows)
+    if scores.empty:
+        return outcome
+    advice_rows = _compare(scores, metric, cluster, bool(outcome.failed))
+    outcome.written.append(write_csv(out / "cases.csv", scores, _CASE_COLUMNS))
+    outcome.written.append(write_csv(out / "advice.csv", advice_rows, COLUMNS["advice.csv"]))
+    temperatures = [temperature for temperature, _ in fitted.values()]
+    outcome.notes += _word(pandas.DataFrame(advice_rows), scores, temperatures, metric, len(patients))
+    from rankseg_rma.volumes import write_text
+
+    write_text(out / "advice.txt", "\n".join(outcome.notes) + "\n")
+    outcome.written.append(out / "advice.txt")
+    return outcome
+
+
+_CASE_COLUMNS = ("case_id", "label", "label_name", "unit", "decoder", "metric", "value", "status", "empty_policy",
+                 "temperature")  # fmt: skip
+
+
+def _read_cases(
+    files: Mapping[str, Path], references: Mapping[str, Path], cluster: str | None, outcome: Outcome
+) -> list[_Case]:
+    from rankseg_rma.training import sample_log_probs
+
+    cases = []
+    for case_id, path in track(files.items(), "reading", len(files)):
+        try:
+            if case_id not in references:
+                raise FileNotFoundError(wrong("advise", "references", f"with a label map {case_id}.*", "none"))
+            patient = patient_of(case_id, cluster)
+            probs, labels, _ = _load(path, references[case_id])
+            sample, counts = sample_log_probs(probs, labels), count_thresholds(probs.numpy(), labels)
+            cases.append(_Case(case_id, patient, path, references[case_id], sample, counts))
+        except Exception as error:  # one bad case must not cost the answer
+            outcome.failed[case_id] = describe_failure(error, path)
+    return cases
+
+
+def _load(path: Path, reference: Path) -> tuple[Any, Any, Any]:
+    """Probabilities (class, *spatial), labels (*spatial) and the affine of a case."""
+    from rankseg_rma.probabilities import read_probabilities
+
+    probabilities, volume = read_probabilities(path), read_volume(reference)
+    labels = as_label_map("reference", volume.array)
+    difference = same_grid(probabilities.probs.shape[1:], probabilities.affine, labels.shape, volume.affine)
+    if difference:
+        expected, got = "on the reference's grid", f"a difference in {difference}"
+        raise ValueError(wrong("advise", "probabilities", expected, got, path=path))
+    highest = max(len(probabilities.probs) - 1, 1)
+    if labels.max(initial=0) > highest:
+        raise ValueError(wrong("advise", "reference", f"of labels 0 to {highest}", int(labels.max()), path=reference))
+    return probabilities.probs, labels, volume.affine
+
+
+def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
+    order = np.random.default_rng(_SEED).permutation(len(patients))
+    return {patients[index]: int(place % folds) for place, index in enumerate(order)}
+
+
+def _fit(cases: Sequence[_Case]) -> tuple[float, tuple[float, ...]]:
+    """Temperature and thresholds from some cases."""
+    import torch
+
+    from rankseg_rma.training import fit_temperature
+
+    def two_classes(sample: tuple[Any, Any]) -> tuple[Any, Any]:
+        log_probs, target = sample
+        if log_probs.shape[1] > 1:
+            return sample
+        # A single class is paired with its complement.
+        return torch.cat([(-log_probs.exp()).log1p().clamp_min(-27.6), log_probs], dim=1), target
+
+    found = fit_temperature(two_classes(case.sample) for case in cases)
+    return found["temperature"], tune_thresholds([case.counts for case in cases])
+
+
+def _label_names(probabilities: Sequence[Path]) -> list[str]:
+    """Names from the labels.json beside the probabilities, when there is one."""
+    import json
+
+    folders = [path if path.is_dir() else path.parent for path in probabilities]
+    files = [folder / "labels.json" for folder in folders if (folder / "labels.json").is_file()]
+    return list(json.loads(files[0].read_text(encoding="utf-8"))) if files else []
+
+
+def _score(
+    case: _Case,
+    temperature: float,
+    thresholds: Sequence[float],
+    metric: str,
+    slice_axis: str | int,
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    from rankseg_rma.inference import DecodeOptions, decode
+    from rankseg_rma.probabilities import Probabilities
+
+    probs, labels, affine = _load(case.path, case.reference)
+    held = Probabilities(probs, affine)
+    axis = find_slice_axis(affine, slice_axis)
+    shared = {"argmax": decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"],
+              "threshold": apply_thresholds(probs.numpy(), thresholds)}  # fmt: skip
+    rows = []
+    for unit in UNITS:
+        score = find_metric(metric if unit == "volume" else f"slice_{metric}")
+        for arm in ARMS:
+            mask = shared.get(arm)
+            if mask is None:
+                scale = temperature if arm == "rma" else None
+                mask = decode(held, ("rma",), DecodeOptions(metric, unit, axis, temperature=scale))[0]["rma"]
+            pairs = count_pairs(mask, labels, axis)
+            for label in range(1, max(len(probs), 2)):
+                parts = pairs.overlaps([label])
+                whole = sum(parts, start=Overlap(0, 0, 0))
+                measured = Measured(whole, voxel_volume_ml(affine), parts)
+                rows.append({
+                    "case_id": case.case_id, "label": str(label), "unit": unit, "decoder": arm, "metric": score.name,
+                    "label_name": names[label - 1] if label <= len(names) else str(label),
+                    "value": score.value(measured, "kits"), "status": whole.status, "empty_policy": "kits",
+                    "temperature": temperature if arm == "rma" else 1.0,
+                })  # fmt: skip
+    return rows
+
+
+def _compare(scores: pandas.DataFrame, metric: str, cluster: str | None, partial: bool) -> list[dict[str, Any]]:
+    rows = []
+    for unit in UNITS:
+        part = scores[scores["unit"] == unit]
+        for row in pair_rows(part, ARMS, cluster, metric if unit == "volume" else f"slice_{metric}", partial):
+            rows.append({**row, "arm": row["second"], "score_unit": row["unit"], "unit": unit})
+    return rows
+
+
+def _word(
+    advice: pandas.DataFrame, scores: pandas.DataFrame, temperatures: Sequence[float], metric: str, num_patients: int
+) -> list[str]:
+    """The answer in plain lines: per unit the mean over labels, then the labels, then the cases that lose."""
+    low, high = min(temperatures), max(temperatures)
+    lines = [
+        f"{scores['case_id'].nunique()} cases of {num_patients} patients; temperature {low:.3f} to {high:.3f} over the "
+        "folds (below 1: the network is too unsure, above 1: too sure); points of "
+        f"{metric}, difference to argmax, 95 % interval"
+    ]
+    for unit in UNITS:
+        mine = advice[advice["unit"] == unit]
+        if mine.empty:
+            continue
+        labels = list(dict.fromkeys(mine["label"]))
+        overall = mine[mine["label"] == (MACRO if MACRO in labels else labels[0])].set_index("arm")
+        lines += ["", f"{unit}: {_verdict(overall, unit)}"]
+        for row in mine.to_dict("records"):
+            interval = format_interval(row["low"], row["high"])
+            lines.append(
+                f"  {row['label_name']:<12.12} {row['arm']:<15} {100 * row['mean_first']:6.2f} -> "
+                f"{100 * row['mean_second']:6.2f}  {100 * row['mean']:+z6.2f} ({interval})  "
+                f"better / same / worse {row['improved']} / {row['unchanged']} / {row['worsened']}"
+            )
+        lines += _losers(scores[scores["unit"] == unit], metric)
+    return lines
+
+
+def _verdict(overall: pandas.DataFrame, unit: str) -> str:
+    best = overall.loc["rma"]
+    plain, threshold = overall.loc["rma_untempered"], overall.loc["threshold"]
+    size = f"{100 * best['mean']:+z.2f} points, {format_interval(best['low'], best['high'])}"
+    if np.isnan(best["low"]):
+        return f"too few patients for an answer ({size})"
+    if best["high"] < 0:
+        text = f"keep argmax: RMA loses ({size})"
+    elif best["low"] <= 0:
+        text = f"keep argmax unless you have other reasons: no clear difference ({size})"
+    else:
+        text = f"use RMA with the temperature ({size})"
+        if threshold["mean"] > best["mean"]:
+            text += f"; one tuned threshold per label does better here ({100 * threshold['mean']:+z.2f})"
+    if plain["high"] < 0:
+        text += f"; without a temperature RMA would lose ({100 * plain['mean']:+z.2f})"
+    return text
+
+
+def _losers(scores: pandas.DataFrame, metric: str) -> list[str]:
+    """The five cases and labels that lose most, beyond a point."""
+    wide = scores.pivot(index=["case_id", "label_name"], columns="decoder", values="value")
+    loss = (wide["rma"] - wide["argmax"]).dropna().sort_values()
+    loss = loss[loss < -0.01]
+    if loss.empty:
+        return ["  no case loses more than a point"]
+    shown = ", ".join(f"{case_id} {label} {100 * value:+.1f}" for (case_id, label), value in loss.head(5).items())
+    return [f"  {len(loss)} lose more than a point, most: {shown}"]

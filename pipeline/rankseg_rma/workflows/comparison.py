@@ -1,0 +1,161 @@
+"""Decoder against decoder over the cases of a cohort: rows of paired.csv and strata.csv from the rows of cases.csv."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas
+
+from rankseg_rma.datasets import patient_of
+from rankseg_rma.evaluation import adjust_holm, compare_pairs, find_metric, stratify
+
+NUM_RESAMPLES, SEED = 10_000, 0
+MACRO = "mean"
+# A case has moved beyond 1, 5 or 10 points of a fraction, or as many units (mm, mL, lesions) of other metrics.
+_MARGINS = (1.0, 5.0, 10.0)
+# The metric that a decoder maximises, by the metric and unit that it was told.
+_OPTIMISED = {
+    ("dice", "volume"): "dice", ("iou", "volume"): "iou",
+    ("dice", "slice"): "slice_dice", ("iou", "slice"): "slice_iou",
+}  # fmt: skip
+
+
+def margins_of(unit: str) -> tuple[float, float, float]:
+    """Margins of a metric in its own unit: points of a fraction are hundredths."""
+    scale = 0.01 if unit == "1" else 1.0
+    return (_MARGINS[0] * scale, _MARGINS[1] * scale, _MARGINS[2] * scale)
+
+
+def optimised_metric(expected: pandas.DataFrame) -> str:
+    """Metric that RMA was told to optimise, from the rows of inference.csv; empty when it is not known."""
+    if expected.empty:
+        return ""
+    told = expected[["metric", "unit"]].drop_duplicates()
+    return _OPTIMISED.get((told.iloc[0, 0], told.iloc[0, 1]), "") if len(told) == 1 else ""
+
+
+def pair_rows(
+    scores: pandas.DataFrame, arms: Sequence[str], cluster: str | None, optimised: str, partial: bool
+) -> list[dict[str, Any]]:
+    """Every later decoder against the first, per label and metric, and for the mean over labels.
+
+    Only cases where both scores are defined are paired. The mean over labels of a case takes the labels where both
+    are defined; regions do not enter it unless there is nothing else. Holm's correction is over the labels of one
+    metric and pair of decoders.
+    """
+    if len(arms) < 2 or scores.empty:
+        return []
+    rows: list[dict[str, Any]] = []
+    for second in arms[1:]:
+        for metric_name, part in scores.groupby("metric", sort=False):
+            metric = find_metric(str(metric_name))
+            if not metric.better:
+                continue
+            tables = _tables_of(part, arms[0], second)
+            found = []
+            for (label, label_name), table in tables.items():
+                row = _compare(table, arms[0], second, cluster, metric.better, metric.unit)
+                if row:
+                    found.append({
+                        "label": label, "label_name": label_name, "metric": metric.name, "unit": metric.unit,
+                        "better": metric.better, "optimised": metric.name == optimised, "first": arms[0],
+                        "second": second, **row, "empty_policy": part["empty_policy"].iloc[0], "partial": partial,
+                    })  # fmt: skip
+            _add_holm(found)
+            rows += found
+    return rows
+
+
+def _tables_of(part: pandas.DataFrame, first: str, second: str) -> dict[tuple[str, str], pandas.DataFrame]:
+    """Per label a frame of case by decoder (NaN where undefined), and the mean over labels last."""
+    wide = part.pivot(index=["label", "label_name", "case_id"], columns="decoder", values="value")
+    wide = wide.reindex(columns=[first, second])
+    order = part[["label", "label_name"]].drop_duplicates().itertuples(index=False, name=None)
+    tables = {key: wide.loc[key] for key in order}
+    single = [key for key in tables if "+" not in key[0]] or list(tables)
+    if len(single) > 1:
+        both = wide.loc[wide.notna().all(axis=1)].reset_index()
+        both = both[both["label"].isin([label for label, _ in single])]
+        macro = both.groupby("case_id")[[first, second]].mean()
+        cases = part["case_id"].drop_duplicates().sort_values()
+        tables[MACRO, MACRO] = macro.reindex(cases)
+    return tables
+
+
+def _compare(
+    table: pandas.DataFrame, first: str, second: str, cluster: str | None, better: str, unit: str
+) -> dict[str, Any] | None:
+    if not table.notna().all(axis=1).any():
+        return None
+    table = table.sort_index()
+    patients = None if cluster is None else [patient_of(str(case_id), cluster) for case_id in table.index]
+    margins = margins_of(unit)
+    found = compare_pairs(
+        table[first], table[second], clusters=patients, better=better, margins=margins, num_resamples=NUM_RESAMPLES,
+        seed=SEED,
+    )  # fmt: skip
+    return {**vars(found), "margin": margins[0]}
+
+
+def _add_holm(rows: list[dict[str, Any]]) -> None:
+    labels = [row for row in rows if row["label"] != MACRO]
+    for name in ("p_permutation", "p_wilcoxon"):
+        for row in rows:
+            row[f"{name}_holm"] = row[name]
+        for row, value in zip(labels, adjust_holm([row[name] for row in labels]), strict=True):
+            row[f"{name}_holm"] = float(value)
+
+
+def strata_rows(
+    scores: pandas.DataFrame,
+    lesions: pandas.DataFrame,
+    expected: pandas.DataFrame,
+    arms: Sequence[str],
+    metric_name: str,
+    cluster: str | None,
+) -> list[dict[str, Any]]:
+    """The comparison within tertiles of reference volume, number of reference lesions and predicted uncertainty.
+
+    The predicted uncertainty is 1 minus the expected score of the second decoder's mask (inference.csv).
+    """
+    part = scores[scores["metric"] == metric_name]
+    if len(arms) < 2 or part.empty:
+        return []
+    metric = find_metric(metric_name)
+    rows: list[dict[str, Any]] = []
+    for second in arms[1:]:
+        for (label, label_name), table in _tables_of(part, arms[0], second).items():
+            if label == MACRO:
+                continue
+            mine = part[(part["label"] == label) & (part["decoder"] == arms[0])].set_index("case_id")
+            for stratum_by, values in _strata_values(mine, lesions, expected, (arms[0], second), label).items():
+                names = stratify(values.reindex(table.index).to_numpy(np.float64))
+                for stratum in ("low", "middle", "high"):
+                    inside = table[np.asarray(names) == stratum]
+                    row = _compare(inside, arms[0], second, cluster, metric.better, metric.unit)
+                    if row:
+                        limits = values.reindex(inside.index)
+                        rows.append({
+                            "stratum_by": stratum_by, "stratum": stratum, "from": float(limits.min()),
+                            "to": float(limits.max()), "label": label, "label_name": label_name,
+                            "metric": metric_name, "first": arms[0], "second": second, **row,
+                        })  # fmt: skip
+    return rows
+
+
+def _strata_values(
+    mine: pandas.DataFrame, lesions: pandas.DataFrame, expected: pandas.DataFrame, pair: tuple[str, str], label: str
+) -> Mapping[str, pandas.Series]:
+    """A number per case for each way of dividing the cohort."""
+    spacing = mine["spacing_1_mm"] * mine["spacing_2_mm"] * mine["spacing_3_mm"]
+    found = {"reference volume (mL)": (mine["n_reference"] * spacing / 1000).where(mine["n_reference"] > 0)}
+    if not lesions.empty:
+        inside = (lesions["label"] == label) & (lesions["side"] == "reference") & (lesions["decoder"] == pair[0])
+        count = lesions[inside].groupby("case_id").size()
+        if count.nunique() > 1:
+            found["reference lesions"] = count
+    if not expected.empty:
+        told = expected[(expected["label"] == label) & (expected["decoder"] == pair[1])].set_index("case_id")
+        if len(told):
+            found["predicted uncertainty (1 - expected score)"] = 1 - told["expected_score"]
+    return found

@@ -1,0 +1,61 @@
+"""Cases in parallel processes, in order, few at a time; a worker that dies costs its own case only."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+# Starting a worker takes about two seconds; below this many voxels in all that does not pay.
+_WORTH_STARTING_VOXELS = 200_000_000
+
+
+def choose_workers(num_cases: int, num_voxels: int, given: int | None) -> int:
+    """Number of processes: what the user gave, else one per core when there is enough to do."""
+    if given is not None:
+        return min(given, num_cases)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cores, num_cases), 1) if num_voxels > _WORTH_STARTING_VOXELS else 1
+
+
+def run_cases(work: Callable[[T], R], cases: Sequence[T], workers: int, on_death: Callable[[T], R]) -> Iterator[R]:
+    """Results in the order of the cases.
+
+    Args:
+        work: a function of a module, and cases and results that can be pickled.
+        cases: what it is called with.
+        workers: number of processes; 1 works in this one.
+        on_death: result of a case whose worker was killed, for example for lack of memory.
+    """
+    if workers <= 1:
+        yield from map(work, cases)
+        return
+    place = 0
+    while place < len(cases):
+        try:
+            for result in _run_pool(work, cases[place:], workers):
+                place += 1
+                yield result
+        except BrokenProcessPool:
+            # The first case without a result is tried alone, so that the guilty one is known.
+            try:
+                result = next(_run_pool(work, cases[place : place + 1], 1))
+            except BrokenProcessPool:
+                result = on_death(cases[place])
+            place += 1
+            yield result
+
+
+def _run_pool(work: Callable[[T], R], cases: Sequence[T], workers: int) -> Iterator[R]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: list[Future[R]] = []
+        for case in cases:
+            waiting.append(pool.submit(work, case))
+            if len(waiting) > 2 * workers:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()

@@ -1,0 +1,89 @@
+"""Challenge protocols and the files of other programs: KiTS23, LiTS, nnU-Net, MONAI."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from rankseg_rma.evaluation.lits import LitsCase, summarise_lits
+from rankseg_rma.volumes import replacing, write_text
+from rankseg_rma.workflows.scoring import Structure
+
+# Hierarchical evaluation classes with the challenge's tolerances of surface Dice (kits23/configuration/labels.py).
+KITS23_REGIONS = (
+    Structure("1+2+3", "kidney", (1, 2, 3), False, (1.0330772532390826,)),
+    Structure("2+3", "masses", (2, 3), True, (1.1328796488598762,)),
+    Structure("2", "tumor", (2,), True, (1.1498198361434828,)),
+)
+LITS_STRUCTURES = (("1+2", "liver", (1, 2), False), ("2", "tumour", (2,), True))
+PROTOCOLS = ("kits23", "lits", "nnunet")
+
+
+def write_kits23(path: Path, scores: pandas.DataFrame) -> Path:
+    """Write the challenge's evaluation.csv: Dice and surface Dice of the three regions, 8 decimals, averages last."""
+    columns = {f"Dice_{region.name}": (region.key, "dice") for region in KITS23_REGIONS}
+    columns |= {f"SD_{region.name}": (region.key, f"nsd_{region.tolerances_mm[0]:.12g}mm") for region in KITS23_REGIONS}
+    wide = scores.pivot(index="case_id", columns=["label", "metric"], values="value").sort_index()
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["caseID", *columns])
+        for case_id, row in wide.iterrows():
+            writer.writerow([case_id, *(f"{row[key]:.8f}" for key in columns.values())])
+        writer.writerow(["average", *(f"{wide[key].mean():.8f}" for key in columns.values())])
+    return path
+
+
+def write_lits(folder: Path, cases: Sequence[LitsCase]) -> list[Path]:
+    """Write the challenge's figures: lits.json, and lits.csv with one line; corrected figures are named so."""
+    summary = summarise_lits(cases)
+    text = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in summary.items()}
+    write_text(folder / "lits.json", json.dumps(text, indent=1))
+    with replacing(folder / "lits.csv") as temporary:
+        pandas.DataFrame([summary]).to_csv(temporary, index=False, encoding="utf-8")
+    return [folder / "lits.json", folder / "lits.csv"]
+
+
+def write_nnunet(
+    path: Path, scores: pandas.DataFrame, predictions: Mapping[str, Path], references: Mapping[str, Path]
+) -> Path:
+    """Write nnU-Net's summary.json: metric_per_case, mean per label or region, foreground_mean.
+
+    Keys are "1" and "(1, 2)" as nnU-Net's loader expects them; means over cases leave out NaN, as nnU-Net's do. The
+    empty policy is named beside.
+    """
+    names = {"dice": "Dice", "iou": "IoU"}
+    per_case: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in scores[scores["metric"].isin(list(names))].to_dict("records"):
+        members = row["label"].split("+")
+        key = row["label"] if len(members) == 1 else f"({', '.join(members)})"
+        entry = per_case.setdefault(str(row["case_id"]), {}).setdefault(key, {})
+        entry[names[row["metric"]]] = row["value"]
+        counts = {"FN": row["fn"], "FP": row["fp"], "TN": row["n_voxels"] - row["tp"] - row["fp"] - row["fn"]}
+        counts |= {"TP": row["tp"], "n_pred": row["n_prediction"], "n_ref": row["n_reference"]}
+        entry.update({name: int(value) for name, value in counts.items()})
+    keys = list(dict.fromkeys(key for entry in per_case.values() for key in entry))
+    columns = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
+    mean = {
+        key: {name: _nanmean([entry[key][name] for entry in per_case.values() if key in entry]) for name in columns}
+        for key in keys
+    }
+    summary = {
+        "foreground_mean": {name: float(np.mean([mean[key][name] for key in keys])) for name in columns},
+        "mean": mean,
+        "metric_per_case": [
+            {"metrics": entry, "prediction_file": str(predictions[c]), "reference_file": str(references[c])}
+            for c, entry in per_case.items()
+        ],
+        "empty_policy": str(scores["empty_policy"].iloc[0]),
+    }
+    write_text(path, json.dumps(summary, indent=1))
+    return path
+
+
+def _nanmean(values: Sequence[float]) -> float:
+    array = np.asarray(values, np.float64)
+    return float(np.nanmean(array)) if np.isfinite(array).any() else float("nan")
