@@ -86,6 +86,10 @@ Organ = Annotated[
 Slices = Annotated[bool, typer.Option("--slices", help="Score slices too; as --unit slice.")]
 Surface = Annotated[bool, typer.Option(help="Score surfaces: HD95, ASSD, RMSD, MSSD, surface Dice.")]
 Tolerances = Annotated[str, typer.Option(help="Tolerances of surface Dice in mm, as in 1,2; 'none'.")]
+EdgeIsInside = Annotated[
+    bool,
+    typer.Option("--edge-is-inside", help="No surface where a mask touches the volume's edge, as CHAOS counts."),
+]
 Connectivity = Annotated[int, typer.Option(help="Of lesions: 26 or 6.")]
 Empty = Annotated[
     EmptyPolicy | None,

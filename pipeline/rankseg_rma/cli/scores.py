@@ -10,6 +10,7 @@ from rankseg_rma.cli.options import (
     Connectivity,
     Datalist,
     Dataset,
+    EdgeIsInside,
     Empty,
     Images,
     LabelNames,
@@ -77,6 +78,7 @@ def evaluate(
     slice_axis: SliceAxis = "axial",
     surface: Surface = True,
     tolerances: Tolerances = "1,2",
+    edge_is_inside: EdgeIsInside = False,
     connectivity: Connectivity = 26,
     empty: Empty = None,
     protocol: ProtocolOption = None,
@@ -95,7 +97,8 @@ def evaluate(
 
     options = _evaluation_options(
         dataset, label_names, region, lesions, organ, tolerances, slice_axis, datalist, part, surface=surface,
-        slices=slices or unit is ScoreUnit.slice, connectivity=connectivity, metric=metric, cluster=cluster,
+        slices=slices or unit is ScoreUnit.slice, edge_is_inside=edge_is_inside, connectivity=connectivity,
+        metric=metric, cluster=cluster,
         empty_policy=empty and empty.value, protocol=protocol and protocol.value, limit=limit, images=images,
         probabilities=probabilities, workers=workers, report=report,
     )  # fmt: skip
@@ -128,6 +131,7 @@ def compare(
     slice_axis: SliceAxis = "axial",
     surface: Surface = True,
     tolerances: Tolerances = "1,2",
+    edge_is_inside: EdgeIsInside = False,
     connectivity: Connectivity = 26,
     empty: Empty = None,
     protocol: ProtocolOption = None,
@@ -145,7 +149,8 @@ def compare(
 
     options = _evaluation_options(
         dataset, label_names, region, lesions, organ, tolerances, slice_axis, datalist, part, surface=surface,
-        slices=slices, connectivity=connectivity, metric=metric, cluster=cluster, empty_policy=empty and empty.value,
+        slices=slices, edge_is_inside=edge_is_inside, connectivity=connectivity,
+        metric=metric, cluster=cluster, empty_policy=empty and empty.value,
         protocol=protocol and protocol.value, limit=limit, images=images, probabilities=probabilities,
         workers=workers, report=report,
     )  # fmt: skip

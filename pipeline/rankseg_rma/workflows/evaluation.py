@@ -33,6 +33,7 @@ class EvaluationOptions:
         slices: score slices too.
         slice_axis: "axial", "coronal", "sagittal" or an array axis: of slices, and of the axial diameter.
         tolerances_mm: tolerances of surface Dice.
+        edge_is_inside: a mask has no surface where it touches the volume's edge (CHAOS); MONAI and medpy count one.
         connectivity: of lesions, 26 or 6.
         empty_policy: key of `EMPTY_POLICIES`; None takes the protocol's, else "kits".
         protocol: None, "kits23", "lits" or "nnunet".
@@ -56,6 +57,7 @@ class EvaluationOptions:
     slices: bool = False
     slice_axis: str | int = "axial"
     tolerances_mm: tuple[float, ...] = (1.0, 2.0)
+    edge_is_inside: bool = False
     connectivity: int = 26
     empty_policy: str | None = None
     protocol: str | None = None
@@ -182,7 +184,8 @@ def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> Sc
     used = {tolerance for structure in structures or () for tolerance in structure.tolerances_mm} | set(tolerances)
     return ScorePlan(
         structures=structures, known=known, tolerances_mm=tolerances, groups=groups, empty_policy=policy,
-        slice_axis=options.slice_axis, connectivity=6 if protocol == "lits" else options.connectivity,
+        slice_axis=options.slice_axis, edge_is_inside=options.edge_is_inside,
+        connectivity=6 if protocol == "lits" else options.connectivity,
         organ=_organ(options, structures), lits=protocol == "lits",
         areas_mm2=_surface_areas(reference_files) if surface and used else {},
     )  # fmt: skip

@@ -110,7 +110,8 @@ def read_tables(folder: Path, first: str | None, second: str | None, metric: str
 
     Args:
         folder: with cases.csv.
-        first, second: decoders to compare; None takes the first two of cases.csv.
+        first: decoder that is compared with; None takes the first of cases.csv.
+        second: decoder compared with it; None takes the second.
         metric: score that the figures are about.
     Raises:
         FileNotFoundError: no cases.csv.
@@ -139,7 +140,9 @@ def draw_figures(
         folder: what `evaluate` wrote.
         out: gets NAME.png and NAME.svg.
         names: figures; None draws all that the tables allow.
-        first, second, metric: as for `read_tables`.
+        first: as for `read_tables`.
+        second: as for `read_tables`.
+        metric: as for `read_tables`.
     """
     charts = load_charts()
     for name in names or ():

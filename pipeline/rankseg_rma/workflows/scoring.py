@@ -61,6 +61,7 @@ class ScorePlan:
         groups: metric groups, see `Metric.group`.
         empty_policy: key of `EMPTY_POLICIES`.
         slice_axis: plane or array axis of the slices; slices are scored when "slice" is among the groups.
+        edge_is_inside: a mask has no surface where it touches the volume's edge.
         connectivity: 26 or 6, of lesions.
         organ: labels of the organ that the lesions lie in, for the tumour burden; may be empty.
         areas_mm2: surface area of each of the 256 neighbourhood codes, by spacing in mm; see `surface_dice`.
@@ -73,6 +74,7 @@ class ScorePlan:
     groups: tuple[str, ...]
     empty_policy: str
     slice_axis: str | int
+    edge_is_inside: bool
     connectivity: int
     organ: tuple[int, ...]
     areas_mm2: Mapping[tuple[float, ...], Any] = field(repr=False)
@@ -209,6 +211,8 @@ def _score_decoder(
         structures = tuple(Structure(str(v), str(v), (v,), True, plan.tolerances_mm) for v in pairs.present)
     box = _foreground_box(prediction.array, reference.array)
     arrays = prediction.array[box], reference.array[box]
+    if plan.lits:  # first, since it refuses a reference without liver
+        scores.lits[decoder] = score_lits_case(*arrays, spacing_mm)
     for structure in structures:
         units = pairs.overlaps(structure.members)
         overlap = sum(units, start=Overlap(0, 0, 0))
@@ -220,8 +224,6 @@ def _score_decoder(
         _add_rows(scores, decoder, structure, measured, plan)
         if structure.is_lesion and plan.organ:
             _add_burden(scores, decoder, structure, overlap, pairs, plan.organ)
-    if plan.lits:
-        scores.lits[decoder] = score_lits_case(*arrays, spacing_mm)
 
 
 def _add_burden(
@@ -239,12 +241,15 @@ def _add_burden(
 
 
 def _foreground_box(prediction: Any, reference: Any) -> tuple[slice, ...]:
-    """The smallest box that holds every voxel above 0 of both maps; one voxel where there is none."""
+    """A box around every voxel above 0 of both maps, with a margin of a voxel where the volume has one.
+
+    So a mask touches the box's edge only where it touches the volume's.
+    """
     box = []
     for axis in range(prediction.ndim):
         others = tuple(other for other in range(prediction.ndim) if other != axis)
         hit = np.flatnonzero(prediction.max(axis=others) | reference.max(axis=others))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1))
+        box.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2) if hit.size else slice(0, 1))
     return tuple(box)
 
 
@@ -264,7 +269,8 @@ def _measure(
     prediction, reference = (np.isin(array, structure.members) for array in arrays)
     if status == "ok" and "surface" in plan.groups:
         measured = replace(
-            measured, surface=measure_distances(prediction, reference, spacing_mm, outside_is_foreground=False)
+            measured,
+            surface=measure_distances(prediction, reference, spacing_mm, outside_is_foreground=plan.edge_is_inside),
         )
         if structure.tolerances_mm:
             areas = plan.areas_mm2[spacing_mm]
