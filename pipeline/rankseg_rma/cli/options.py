@@ -1,7 +1,7 @@
 """Options that several commands share, and how a command reports."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,6 +116,16 @@ def say(text: str, error: bool = False) -> None:
     Console(stderr=error, soft_wrap=True, markup=False, highlight=False).print(text)
 
 
+def _list_files(written: Sequence[Path]) -> list[str]:
+    """A line per file, or per folder when there are many."""
+    if len(written) <= 5:
+        return [f"wrote {path}" for path in written]
+    folders: dict[Path, list[str]] = {}
+    for path in written:
+        folders.setdefault(path.parent, []).append(path.name)
+    return [f"wrote {folder}: {', '.join(names)}" for folder, names in folders.items()]
+
+
 def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
     """Print notes and failed cases; turn errors of use into one line and exit code 2."""
 
@@ -130,8 +140,8 @@ def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
             return
         for note in outcome.notes:
             say(note, error=note.startswith("warning"))
-        for path in outcome.written:
-            say(f"wrote {path}")
+        for line in _list_files(outcome.written):
+            say(line)
         if outcome.failed:
             say(f"{len(outcome.failed)} failed:", error=True)
             for case_id, reason in outcome.failed.items():

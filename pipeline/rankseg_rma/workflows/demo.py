@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rankseg_rma.datasets import list_cases, load_card
-from rankseg_rma.volumes import replacing, write_text
+from rankseg_rma.volumes import write_text
 from rankseg_rma.workflows.data import make_phantom_cohort
-from rankseg_rma.workflows.evaluation import evaluate_masks, find_arms
+from rankseg_rma.workflows.evaluation import EvaluationOptions, evaluate_masks
 from rankseg_rma.workflows.inference import infer_cases
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, read_rows
 
@@ -28,38 +28,17 @@ def make_demo(out: Path, num_cases: int) -> Outcome:
     make_phantom_cohort(data, num_cases, seed=DEMO_SEED)
     card, cases = list_cases(load_card("phantom"), data)
     images = [case.image for case in cases]
-    outcome = infer_cases(DEMO_BUNDLE, images, masks, DECODERS, DecodeOptions(), None, False, "cpu")
-    arms, references, ids = [str(masks)], data / "labelsTr", {case.case_id for case in cases}
-    scored = evaluate_masks(arms, references, out / "evaluation", card.labels or {}, None, None, ids)
-    outcome.failed |= scored.failed
-    outcome.out, outcome.written = out, [*outcome.written, *scored.written]
-    if out / "evaluation" / "paired.csv" in scored.written:
-        outcome.written.append(_write_page(out, outcome))
-        outcome.last = f"Open the page: {outcome.written[-1].resolve()}"
-    return outcome
-
-
-def _write_page(out: Path, outcome: Outcome) -> Path:
-    """Write index.html, and figures/changed.png with the cases that changed most."""
-    from rankseg_rma.report.figures import add_key, draw_slices
-    from rankseg_rma.report.page import PageContent, render_page
-    from rankseg_rma.workflows.pictures import find_pictures
-
-    scores = read_rows(out / "evaluation" / "cases.csv")
-    arms = find_arms([str(out / "predictions")])
-    pictures = find_pictures(scores, out / "phantom" / "imagesTr", out / "phantom" / "labelsTr", arms)
-    content = PageContent(
-        title="RankSEG-RMA on the phantom cohort", first="argmax", second="rma", scores=scores,
-        paired=read_rows(out / "evaluation" / "paired.csv"),
-        expected=read_rows(out / "predictions" / "inference.csv"),
-        pictures=pictures, window=CT_WINDOW, failed=outcome.failed,
+    outcome = infer_cases(DEMO_BUNDLE, images, masks, DECODERS, DecodeOptions(), None, True, "cpu")
+    options = EvaluationOptions(
+        label_names=card.labels or {}, only={case.case_id for case in cases}, images=data / "imagesTr", report=True,
+        probabilities=masks / "probabilities", window=CT_WINDOW, title="RankSEG-RMA on the phantom cohort",
     )  # fmt: skip
-    montage = draw_slices(pictures, CT_WINDOW, columns=3)
-    add_key(montage, ["reference", *arms])
-    with replacing(out / "figures" / "changed.png") as temporary:
-        montage.savefig(temporary, format="png", dpi=90)
-    write_text(out / "index.html", render_page(content))
-    return out / "index.html"
+    scored = evaluate_masks([str(masks)], data / "labelsTr", out / "evaluation", options)
+    outcome.failed |= scored.failed
+    outcome.notes += scored.notes
+    outcome.out, outcome.last = out, scored.last
+    outcome.written += [path for path in scored.written if path.parent.name != "figures"]
+    return outcome
 
 
 def ship_weights(run: Path) -> None:
@@ -74,7 +53,7 @@ def ship_weights(run: Path) -> None:
         data, masks, scores = (Path(folder) / name for name in ("data", "masks", "scores"))
         make_phantom_cohort(data, 1, RECORD_SEED)
         infer_cases(DEMO_BUNDLE, [data / "imagesTr"], masks, DECODERS, DecodeOptions(), None, False, "cpu")
-        evaluate_masks([str(masks)], data / "labelsTr", scores, {}, None, None)
+        evaluate_masks([str(masks)], data / "labelsTr", scores, EvaluationOptions(surface=False))
         table = read_rows(scores / "cases.csv").query("metric == 'dice'")
     dice = {name: part.sort_values("label")["value"].round(6).tolist() for name, part in table.groupby("decoder")}
     content = {"case": f"phantom_000 of seed {RECORD_SEED}", "labels": ["liver", "tumour"], "dice": dice}

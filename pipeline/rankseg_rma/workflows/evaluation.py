@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import require_one_of, wrong
-from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric
+from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
 from rankseg_rma.volumes import list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
@@ -181,6 +181,8 @@ def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> Sc
     groups = tuple(
         group for group in GROUPS if (group != "slice" or options.slices) and (group != "surface" or surface)
     )
+    names = [metric.name for metric in list_metrics(groups, structures[0].tolerances_mm if structures else tolerances)]
+    require_one_of("evaluate", "metric", options.metric, names)
     used = {tolerance for structure in structures or () for tolerance in structure.tolerances_mm} | set(tolerances)
     return ScorePlan(
         structures=structures, known=known, tolerances_mm=tolerances, groups=groups, empty_policy=policy,

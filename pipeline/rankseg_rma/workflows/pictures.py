@@ -21,7 +21,7 @@ _CT_LOWEST = (-5000.0, -400.0)
 _CONTEXT_MM = 40.0
 _VIEWER_MARGIN_MM = 12.0
 # The page stays below ten megabytes with four such cases: 64 grey levels compress to about half a byte per voxel.
-_VIEWER_VOXELS = 2_000_000
+_VIEWER_VOXELS = 1_500_000
 _VIEWER_LEVELS = 64
 
 
@@ -115,8 +115,7 @@ def find_pictures(
             1st and 99th percentile of each image.
         num_viewer_cases: how many cases the viewer gets; 0 for none.
     """
-    from rankseg_rma.report.figures import to_data_url
-    from rankseg_rma.report.montage import MontageCase, draw_montage, find_place
+    from rankseg_rma.report.montage import MontageCase, draw_montage, find_place, montage_url
 
     pictures = Pictures([], [], [])
     for choice in choices:
@@ -126,7 +125,7 @@ def find_pictures(
             place = find_place(example.masks, spacing_mm, choice.kind)
             montage = MontageCase(title, example.image, example.masks, spacing_mm, place, example.grey)
             alt = f"Axial, coronal and sagittal plane of {title}: contours of {', '.join(example.masks)}, and errors"
-            pictures.montages.append(PagePicture(title, choice.kind, to_data_url(draw_montage(montage)), alt))
+            pictures.montages.append(PagePicture(title, choice.kind, montage_url(draw_montage(montage)), alt))
             if len(pictures.viewer_cases) < num_viewer_cases:
                 pictures.viewer_cases.append(_pack_for_viewer(choice, title, example, place))
         except Exception as error:  # one bad file must not cost the page
