@@ -177,6 +177,8 @@ def test_masks_lie_on_the_images_grid(work, masks):
                 score = expected_score(scaled, array)[label]
                 assert rows.loc[label, f"expected_score_{decoder}"] == pytest.approx(score, abs=1e-5)
                 volume = scaled[label].sum() * voxel_volume_ml(image.affine)
+                gain = rows.loc[label, "expected_score_rma"] - rows.loc[label, "expected_score_argmax"]
+                assert rows.loc[label, "expected_gain"] == pytest.approx(gain)
                 assert rows.loc[label, "expected_volume_ml"] == pytest.approx(volume, rel=1e-4)
     assert (table["temperature_source"] == "stored").all()
     assert (table["seconds"] > 0).all()

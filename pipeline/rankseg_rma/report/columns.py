@@ -1,4 +1,4 @@
-"""The data dictionary: every column of every table that `evaluate`, `compare` and `advise` write, in order."""
+"""The data dictionary: every column of every table that the commands write, in order."""
 
 from rankseg_rma.evaluation.lesions import IOU_THRESHOLDS
 
@@ -68,6 +68,23 @@ _COUNTS = {
 _STATUS = "ok, both_empty, reference_empty or prediction_empty"
 
 COLUMNS: dict[str, dict[str, str]] = {
+    "inference.csv": {
+        "case_id": _CASE["case_id"],
+        "label": "label number",
+        "label_name": "its name",
+        "metric": "score that RMA was told to maximise",
+        "unit": "what one score is computed over: volume or slice",
+        "expected_score_argmax": "score of argmax's mask that the network's own probabilities imply",
+        "expected_score_rma": "the same of RMA's mask",
+        "expected_gain": "the second minus the first",
+        "expected_volume_ml": "sum of the probabilities",
+        "volume_argmax_ml": "volume of argmax's mask",
+        "volume_rma_ml": "volume of RMA's mask",
+        "temperature": "temperature of the probabilities that RMA and the expected scores saw; 1 is none",
+        "temperature_source": "stored (with the model or probabilities), given or none",
+        "seconds": "time for the case",
+        "peak_memory_bytes": "peak resident memory during the case",
+    },
     "cases.csv": {
         **_CASE,
         "metric": "name of the score; the metrics are listed below",
@@ -255,9 +272,9 @@ def describe_columns() -> str:
 
     text = [
         "# Columns", "",
-        "Every column of the tables that `rankseg-rma evaluate`, `compare` and `advise` write; `columns.json` beside "
-        "the tables holds the same. Empty cells mean: not defined. Fractions run from 0 to 1; a point is 0.01. This "
-        "file is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
+        "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare` and `advise` write; "
+        "`columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions run from 0 to 1; a "
+        "point is 0.01. This file is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
     ]  # fmt: skip
     for name, columns in COLUMNS.items():
         text += [f"## {name}", "", "| column | meaning |", "|---|---|"]

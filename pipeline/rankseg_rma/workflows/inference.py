@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import require_number, wrong
+from rankseg_rma.report.columns import COLUMNS
 from rankseg_rma.volumes import case_id_of, list_volumes, replacing, write_text, write_volume
 from rankseg_rma.workflows.outcome import (
     Outcome,
@@ -18,12 +19,6 @@ from rankseg_rma.workflows.outcome import (
     track,
     write_csv,
 )
-
-INFERENCE_COLUMNS = (
-    "case_id", "label", "label_name", "metric", "unit", "expected_score_argmax", "expected_score_rma",
-    "expected_volume_ml", "volume_argmax_ml", "volume_rma_ml", "temperature", "temperature_source",
-    "seconds", "peak_memory_bytes",
-)  # fmt: skip
 
 
 def choose_temperature(given: str | None, stored: float | None) -> tuple[float | None, str]:
@@ -184,8 +179,10 @@ def _decode_cases(
         }  # fmt: skip
         for row in scores:
             place = row["label"] - 1
+            if {"argmax", "rma"} <= set(decoders):
+                row = {**row, "expected_gain": row["expected_score_rma"] - row["expected_score_argmax"]}
             rows.append({**shared, **row, "label_name": names[place] if place < len(names) else str(row["label"])})
-    outcome.written.append(write_csv(out / "inference.csv", rows, INFERENCE_COLUMNS))
+    outcome.written.append(write_csv(out / "inference.csv", rows, COLUMNS["inference.csv"]))
     outcome.notes += _warnings(rows, cases, out, decoders)
     return outcome
 

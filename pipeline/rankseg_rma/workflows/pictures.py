@@ -172,11 +172,11 @@ def _read_example(
         masks[name] = np.isin(volume.array, members)
     assert first is not None
     image = _read_image(files, case_id, first, notes)
-    array, grey = (None, "") if image is None else _apply_window(image, window)
+    limits, grey = ((0.0, 1.0), "") if image is None else _choose_window(image, window)
     box = _box(np.any(list(masks.values()), axis=0), spacing_of(first.affine), _CONTEXT_MM, True)
     affine = _shift(first.affine, box)
     return _Example(
-        None if array is None else _to_ras(array[box], affine)[0],
+        None if image is None else _to_ras(_apply_window(image[box], limits), affine)[0],
         {name: _to_ras(mask[box], affine)[0] for name, mask in masks.items()},
         _to_ras(next(iter(masks.values()))[box], affine)[1],
         grey,
@@ -210,19 +210,24 @@ def _read_image(files: CohortFiles, case_id: str, mask: Volume, notes: list[str]
     return volume.array
 
 
-def _apply_window(image: Any, window: tuple[float, float] | None) -> tuple[Any, str]:
-    """Grey values from 0 to 1, as float32, and what they are."""
-    finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image.ravel()
+def _choose_window(image: Any, window: tuple[float, float] | None) -> tuple[tuple[float, float], str]:
+    """Values that are shown as black and white, and what they are."""
     words = "window {} to {}"
-    if window is None and finite.size and _CT_LOWEST[0] <= finite.min() <= _CT_LOWEST[1]:
-        window, words = CT_WINDOW, "soft-tissue window {} to {} HU"
-    elif window is None:
-        low, high = np.percentile(finite[:: max(finite.size // 1_000_000, 1)], [1, 99]) if finite.size else (0, 1)
-        window, words = (float(low), float(high)), "window {} to {}, 1st to 99th percentile"
+    if window is None:
+        finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image.ravel()
+        if finite.size and _CT_LOWEST[0] <= finite.min() <= _CT_LOWEST[1]:
+            window, words = CT_WINDOW, "soft-tissue window {} to {} HU"
+        else:
+            low, high = np.percentile(finite[:: max(finite.size // 1_000_000, 1)], [1, 99]) if finite.size else (0, 1)
+            window, words = (float(low), float(high)), "window {} to {}, 1st to 99th percentile"
+    return window, words.format(*(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" for value in window))
+
+
+def _apply_window(image: Any, window: tuple[float, float]) -> Any:
+    """Grey values from 0 to 1, as float32."""
     low, high = window
-    words = words.format(*(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" for value in window))
-    grey = (np.nan_to_num(image, nan=low).astype(np.float32) - low) / max(high - low, 1e-6)
-    return np.clip(grey, 0, 1), words
+    image = np.nan_to_num(image.astype(np.float32), nan=low, posinf=high, neginf=low)
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
 
 
 def _box(mask: Any, spacing_mm: tuple[float, float, float], margin_mm: float, is_cube: bool) -> tuple[slice, ...]:
@@ -265,7 +270,8 @@ def _pack_for_viewer(choice: Choice, title: str, example: _Example, place: tuple
         scale = 255 // (_VIEWER_LEVELS - 1)
         image = _nifti_bytes(np.rint(example.image[part] * (_VIEWER_LEVELS - 1)).astype(np.uint8) * scale, affine)
     masks = {name: _nifti_bytes(mask[part].astype(np.uint8), affine) for name, mask in example.masks.items()}
-    note = "" if max(steps) == 1 else f"; shown at every {' x '.join(map(str, steps))} voxels"
+    size = " x ".join(f"{size:.3g}" for size in spacing_of(affine))
+    note = "" if max(steps) == 1 else f"; thinned to voxels of {size} mm"
     x, y, z = ((p - one.start + 0.5) / (one.stop - one.start) for p, one in zip(place, box, strict=True))
     return ViewerCase(choice.case_id, title + note, image, masks, choice.label, (x, y, z))
 

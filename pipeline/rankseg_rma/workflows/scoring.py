@@ -111,7 +111,7 @@ class CaseScores:
 
 
 @dataclass(frozen=True)
-class _LabelMap:
+class LabelMap:
     """Labels (*spatial) of one file, with its affine and path."""
 
     array: Any
@@ -133,7 +133,7 @@ def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
         try:
             prediction = _read_labels(path, "prediction")
             _require_same_grid(prediction, reference)
-            _score_decoder(scores, decoder, prediction, reference, plan)
+            score_decoder(scores, decoder, prediction, reference, plan)
             scores.sha256[decoder] = _sha256(path)
         except Exception as error:  # one bad file must not cost the cohort
             scores.failed[decoder] = describe_failure(error, path)
@@ -156,17 +156,17 @@ def absent_rows(scores: CaseScores, decoder: str, structures: Sequence[Structure
         _add_rows(scores, decoder, structure, measured, plan)
 
 
-def _read_labels(path: Path, argument: str) -> _LabelMap:
+def _read_labels(path: Path, argument: str) -> LabelMap:
     """Read a label map; a single trailing channel is dropped."""
     volume = read_volume(path)
     array = as_label_map(f"{argument} {path}", volume.array)
     array = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
     if array.ndim != 3:
         raise ValueError(wrong("evaluate", argument, "a label map of 3 axes", array.shape, path=path))
-    return _LabelMap(array, volume.affine, path)
+    return LabelMap(array, volume.affine, path)
 
 
-def _require_same_grid(prediction: _LabelMap, reference: _LabelMap) -> None:
+def _require_same_grid(prediction: LabelMap, reference: LabelMap) -> None:
     difference = same_grid(prediction.array.shape, prediction.affine, reference.array.shape, reference.affine)
     if difference:
         advice = "Resample neither: write masks on the image's own grid."
@@ -174,7 +174,7 @@ def _require_same_grid(prediction: _LabelMap, reference: _LabelMap) -> None:
         raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction.path, advice=advice))
 
 
-def _require_known(pairs: Any, known: frozenset[int] | None, prediction: _LabelMap, reference: _LabelMap) -> None:
+def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMap, reference: LabelMap) -> None:
     if known is None:
         return
     total = pairs.tables.sum(axis=0)
@@ -195,9 +195,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _score_decoder(
-    scores: CaseScores, decoder: str, prediction: _LabelMap, reference: _LabelMap, plan: ScorePlan
+def score_decoder(
+    scores: CaseScores, decoder: str, prediction: LabelMap, reference: LabelMap, plan: ScorePlan
 ) -> None:
+    """Add the rows of one mask to those of its case; both maps lie on one grid."""
     axis = find_slice_axis(reference.affine, plan.slice_axis)
     spacing_mm, voxel_ml = spacing_of(reference.affine), voxel_volume_ml(reference.affine)
     scores.geometry = {
@@ -339,7 +340,7 @@ def _add_rows(scores: CaseScores, decoder: str, structure: Structure, measured: 
             })  # fmt: skip
 
 
-def _judge_probabilities(scores: CaseScores, files: CaseFiles, reference: _LabelMap) -> None:
+def _judge_probabilities(scores: CaseScores, files: CaseFiles, reference: LabelMap) -> None:
     """Calibration of the probabilities as they are, and scaled by their temperature."""
     from rankseg_rma.probabilities import read_probabilities
     from rankseg_rma.transforms import ScaleTemperature
