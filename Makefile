@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+VIEWER := pipeline/rankseg_rma/report/viewer
 
-.PHONY: help demo test lint bench demo-weights clean
+.PHONY: help demo test lint bench viewer demo-weights clean
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -11,10 +12,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-demo: $(INSTALLED) ## Decode the built-in cohort with argmax and RMA; ends with the path of a page
+demo: $(INSTALLED) viewer ## Decode the built-in cohort with argmax and RMA; ends with the path of a page
 	$(BIN)/rankseg-rma demo --out demo-out
 
-test: $(INSTALLED) lint ## Lint, type-check, and run all tests and doctests
+test: $(INSTALLED) viewer lint ## Lint, type-check, and run all tests and doctests
 	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED) ## Lint, check the format, and type-check the decoder and evaluation
@@ -25,6 +26,17 @@ lint: $(INSTALLED) ## Lint, check the format, and type-check the decoder and eva
 bench: $(INSTALLED) ## Time the decoder against argmax and rankseg; print the table and draw it
 	$(BIN)/python benchmarks/decode.py
 
+# The script comes from the pinned lock file; without npm or network the page does without its viewer.
+viewer: ## Put the pinned interactive viewer (NiiVue, from npm) into the package, for the report page
+	@cd $(VIEWER) && if cmp -s package-lock.json .built; then exit 0; \
+	elif ! command -v npm >/dev/null; then echo "npm was not found: the page will lack its interactive viewer"; \
+	elif npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error \
+		&& cp node_modules/@niivue/niivue/dist/niivue.umd.js . \
+		&& for file in NIIVUE_LICENSE.txt $$(find node_modules -maxdepth 3 -iname "license*" | sort); do \
+			echo "==== $${file#node_modules/}"; cat "$$file"; echo; done > niivue.LICENSES.txt \
+		&& cp package-lock.json .built; then rm -rf node_modules; \
+	else rm -rf node_modules; echo "npm could not fetch the viewer: the page will lack it"; fi
+
 demo-weights: $(INSTALLED) ## Train the demonstration's weights again, with a fixed seed
 	rm -rf runs/phantom runs/demo
 	$(BIN)/rankseg-rma data make phantom --out runs/phantom --cases 80 --seed 1
@@ -34,4 +46,4 @@ demo-weights: $(INSTALLED) ## Train the demonstration's weights again, with a fi
 		ship_weights(Path('runs/demo'))"
 
 clean: ## Remove the environment and everything that was made
-	rm -rf .venv demo-out runs build dist
+	rm -rf .venv demo-out runs build dist $(VIEWER)/niivue.* $(VIEWER)/.built

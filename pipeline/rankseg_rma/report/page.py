@@ -1,16 +1,72 @@
-"""One self-contained HTML page: what changed, by how much, and what it looks like."""
+"""One self-contained HTML page: what changed, by how much, what it costs, and what it looks like."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
-from rankseg_rma import __version__
-from rankseg_rma.report.figures import COLOURS, SlicePicture, draw_paired, draw_slices, to_data_url
-from rankseg_rma.report.tables import format_interval, format_paired
+from rankseg_rma.report import sections
+from rankseg_rma.report.content import Tables
+from rankseg_rma.report.montage import mask_colours
+from rankseg_rma.report.wording import MEAN, Table, describe_doubt, describe_score, write_interval, write_policy
+
+_HALF_PAGE = 760
+# What is said of each kind of picture.
+PICTURE_KINDS = {"changed": "Changed most", "worst": "Lowest scores", "best": "Highest scores"}
+
+
+@dataclass(frozen=True)
+class PageChart:
+    """A chart: its name, heading, how to read it, and the picture as a data URL."""
+
+    name: str
+    title: str
+    caption: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PagePicture:
+    """A montage of one case.
+
+    Attributes:
+        title: the case, its label and scores.
+        kind: "worst", "best" or "changed".
+        url: the picture as a data URL.
+        alt: what it shows, for those who cannot see it.
+    """
+
+    title: str
+    kind: str
+    url: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class ViewerCase:
+    """A case for the interactive viewer.
+
+    Attributes:
+        case_id: name in the list of cases.
+        title: the case, its label and scores.
+        image: .nii.gz, uint8 grey values; None without an image.
+        masks: .nii.gz, uint8 0 or 1, by name: "reference" first, then the decoders; all on the image's grid.
+        label: label that the masks show, "1+2" for a region.
+        place: where the planes cross at first, as fractions of the volume.
+    """
+
+    case_id: str
+    title: str
+    image: bytes | None
+    masks: Mapping[str, bytes]
+    label: str
+    place: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -19,94 +75,186 @@ class PageContent:
 
     Attributes:
         title: heading.
-        first: name of the decoder that the other is compared with.
-        second: name of the other decoder.
-        scores: rows of cases.csv.
-        paired: rows of paired.csv.
-        expected: rows of inference.csv, for the expected scores and volumes.
-        pictures: slices of the cases that changed most.
-        window: grey values shown as black and white.
-        failed: cases that failed, with the reason.
+        tables: everything that was measured.
+        charts: in the order of the page.
+        montages: pictures of single cases.
+        viewer_cases: cases of the interactive viewer.
+        viewer_script: from `load_viewer`; None where it was not built.
+        failed: what failed, with the reason.
+        missing: per decoder the cases that it has no prediction for; per "reference" those without a reference.
+        partial: why this is not the whole cohort; empty when it is.
+        empty_policy: how empty masks count: a name of `EMPTY_POLICIES`, or any words.
+        notes: remarks of the run.
+        provenance: how the page was made: texts, numbers, lists, and mappings of them.
     """
 
     title: str
-    first: str
-    second: str
-    scores: pandas.DataFrame
-    paired: pandas.DataFrame
-    expected: pandas.DataFrame
-    pictures: Sequence[SlicePicture]
-    window: tuple[float, float]
-    failed: Mapping[str, str]
+    tables: Tables
+    charts: Sequence[PageChart] = ()
+    montages: Sequence[PagePicture] = ()
+    viewer_cases: Sequence[ViewerCase] = ()
+    viewer_script: str | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    partial: str = ""
+    empty_policy: str = ""
+    notes: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The page's first line: a judgement, the numbers, and the cases that moved (None for a single decoder)."""
+
+    judgement: str
+    text: str
+    look: str = ""
+    moved: tuple[int, int, int] | None = None
+
+
+# Sections that are one table: id, and the function that builds it.
+_TABLES: dict[str, Callable[[Tables], Table | None]] = {
+    "metrics": sections.compare_metrics,
+    "costs": sections.list_costs,
+    "volumes": sections.list_volumes,
+    "detection": sections.list_detection,
+    "recall_by_size": sections.list_recall_by_size,
+    "empty_references": sections.list_empty_references,
+    "strata": sections.list_strata,
+    "calibration": sections.list_calibration,
+    "quality": sections.list_quality,
+    "cases": sections.list_cases,
+}
 
 
 def render_page(content: PageContent) -> str:
-    """The page as HTML; all text from files is escaped, pictures are inside."""
-    environment = Environment(loader=PackageLoader("rankseg_rma.report"), autoescape=True)
-    first, second = content.first, content.second
+    """The page as HTML: text from files is escaped, pictures, volumes and scripts lie inside; nothing is fetched."""
+    environment = Environment(
+        loader=PackageLoader("rankseg_rma.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {}  # masks keep their order
+    environment.filters["is_broad"] = _is_broad
+    tables = content.tables
+    load = environment.loader.get_source  # type: ignore[union-attr]
+    script = Markup(load(environment, "page.js")[0])
+    viewer = content.viewer_script if content.viewer_cases else None
+    viewer = None if viewer is None else Markup(_as_script(viewer))
+    comparing = sections.compare_labels(tables)
     return environment.get_template("page.html").render(
-        title=content.title,
-        version=__version__,
-        first=first,
-        second=second,
-        verdict=_verdict(content.paired, first, second),
-        comparison=format_paired(content.paired, ["dice", "iou"]),
-        scatter=to_data_url(draw_paired(content.scores, first, second, "dice")),
-        pictures=[
-            {"title": picture.title, "url": to_data_url(draw_slices([picture], content.window, columns=1))}
-            for picture in content.pictures
-        ],
-        cases=_case_rows(content.scores, content.expected, first, second),
-        failed=content.failed,
-        colours=COLOURS,
-        temperature=_temperature(content.expected),
+        content=content,
+        tables=tables,
+        score=describe_score(tables),
+        verdict=make_verdict(tables),
+        labels=comparing or sections.describe_arms(tables),
+        is_compared=comparing is not None,
+        table={name: build(tables) for name, build in _TABLES.items()},
+        statuses=_statuses(tables),
+        pictures={
+            heading: found
+            for kind, heading in PICTURE_KINDS.items()
+            if (found := [picture for picture in content.montages if picture.kind == kind])
+        },
+        empty_policy=write_policy(content.empty_policy),
+        viewer_data=_viewer_data(content),
+        viewer_script=viewer,
+        style=Markup(load(environment, "page.css")[0]),
+        script=script,
+        policy=_security_policy([str(script), *([str(viewer)] if viewer else [])]),
     )
 
 
-def _verdict(paired: pandas.DataFrame, first: str, second: str) -> str:
-    row = paired[(paired["metric"] == "dice") & (paired["label"] == 0) & (paired["second"] == second)].iloc[0]
-    means = f"{100 * row['mean_first']:.1f} with {first}, {100 * row['mean_second']:.1f} with {second}"
-    interval = f"95 % interval {format_interval(row['low'], row['high'])}"
-    if row["low"] <= 0 <= row["high"]:
-        interval += ", which includes no difference"
-    moved = f"{row['improved']} improved, {row['unchanged']} unchanged, {row['worsened']} worsened"
+def make_verdict(tables: Tables) -> Verdict:
+    """The result in one line: of the mean over labels where there are several."""
+    score, row = describe_score(tables), sections.main_pair(tables)
+    if row is None:
+        return _verdict_of_one(tables)
+    first, second = tables.first, tables.second
+    low, high = row["low"], row["high"]
+    look, includes_none = score.look_of_interval(low, high), score.as_written(low) <= 0 <= score.as_written(high)
+    doubt = describe_doubt(row) if look else ""
+    if not np.isfinite([low, high]).all():
+        judgement = "Too few patients to tell."
+    elif look and not doubt:
+        size = f"{score.text(abs(row['mean']))} {score.unit_text}"
+        judgement = f"{second} is {look} than {first} on average, by {size}."
+    else:
+        judgement = f"No clear difference between {first} and {second}."
+    interval = write_interval(low, high, score.unit)
+    interval = f"95 % interval {interval}" if np.isfinite(low) else f"{interval} for an interval"
+    interval += ", which includes no difference" if includes_none else doubt
+    what = f"Mean {score.title} over labels" if str(row["label"]) == MEAN else f"{score.title} of {row['label_name']}"
+    moved = (int(row["improved"]), int(row["unchanged"]), int(row["worsened"]))
+    cases = int(row["num_pairs"])
+    limit = {"points": "one point", "lesions": "one lesion"}.get(score.unit_text, f"1 {score.unit_text}")
+    text = (
+        f"{what}: {score.text(row['mean_first'])} with {first}, {score.text(row['mean_second'])} with {second}; "
+        f"difference {score.text(row['mean'], True)} {score.unit_text} ({interval}). Of {cases} "
+        f"{'case' if cases == 1 else 'cases'}, {moved[0]} improved, {moved[1]} unchanged and {moved[2]} worsened "
+        f"by more than {limit}."
+    )
+    return Verdict(judgement, text, "" if doubt else look, moved)
+
+
+def _verdict_of_one(tables: Tables) -> Verdict:
+    """Mean score per label of a single decoder, or that nothing could be compared."""
+    score = describe_score(tables)
+    part = tables.scores
+    part = part[(part["metric"] == tables.metric) & (part["decoder"] == tables.second)] if len(part) else part
+    if part.empty:
+        return Verdict("Nothing to judge.", f"No case has a {score.title}.")
+    means = part.groupby(["label", "label_name"], sort=False)["value"].agg(["mean", "count"]).reset_index()
+    found = [
+        f"{row['label_name']} {score.text(row['mean'])}{score.suffix} ({row['count']} cases)"
+        for row in means.to_dict("records")
+    ]
+    judgement = "No case was scored with both decoders." if tables.is_pair else ""
+    return Verdict(judgement, f"Mean {score.title} with {tables.second}: {', '.join(found)}.")
+
+
+def _statuses(tables: Tables) -> list[str]:
+    """Statuses that occur, for the filter of the table of cases."""
+    part = tables.scores[tables.scores["metric"] == tables.metric] if len(tables.scores) else tables.scores
+    return sorted({str(status).replace("_", " ") for status in part.get("status", ())})
+
+
+def _is_broad(url: str) -> bool:
+    """Whether a PNG inside a data URL is much wider than high, so that half the page would be too little for it."""
+    _, found, data = url.partition("data:image/png;base64,")
+    head = base64.b64decode(data[:32]) if found else b""
+    width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    return width > _HALF_PAGE and width > 1.5 * height
+
+
+def _viewer_data(content: PageContent) -> dict[str, Any]:
+    """What the page's script needs to fill the viewer; binary files as base64."""
+
+    def encode(data: bytes) -> str:
+        return base64.b64encode(data).decode("ascii")
+
+    names = list(dict.fromkeys(name for case in content.viewer_cases for name in case.masks))
+    cases = [
+        {
+            "title": case.title,
+            "place": list(case.place),
+            "image": None if case.image is None else encode(case.image),
+            "masks": {name: encode(data) for name, data in case.masks.items()},
+        }
+        for case in content.viewer_cases
+    ]
+    return {"colours": mask_colours(names), "cases": cases} if content.viewer_script else {"colours": {}, "cases": []}
+
+
+def _as_script(text: str) -> str:
+    """JavaScript that no end of a script element is found in, with line ends as a browser reads them."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
+
+
+def _security_policy(scripts: Sequence[str]) -> str:
+    """Only the page's own scripts run, known by their hash, and nothing is fetched from anywhere."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in scripts]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (
-        f"Mean Dice over labels: {means}; difference {100 * row['mean']:+.2f} points ({interval}). "
-        f"Of {row['num_pairs']} cases {moved} by more than a point."
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "font-src data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _temperature(expected: pandas.DataFrame) -> str:
-    if expected.empty or (expected["temperature_source"] == "none").all():
-        return "Probabilities were taken as they are: no temperature is known."
-    row = expected.iloc[0]
-    source = row["temperature_source"]
-    return f"RMA decoded at temperature {row['temperature']:.3f} ({source}); argmax does not depend on it."
-
-
-def _case_rows(scores: pandas.DataFrame, expected: pandas.DataFrame, first: str, second: str) -> list[dict[str, str]]:
-    """One row per case and label, as text: Dice of both decoders, expected Dice, volumes."""
-    dice = scores[scores["metric"] == "dice"]
-    table = dice.pivot(index=["case_id", "label", "label_name"], columns="decoder", values="value").reset_index()
-    status = dice[dice["decoder"] == second].set_index(["case_id", "label"])["status"]
-    table = table.merge(expected.drop(columns="label_name"), on=["case_id", "label"], how="left")
-    rows = []
-    for row in table.to_dict("records"):
-        difference = 100 * (row.get(second, np.nan) - row.get(first, np.nan))
-        rows.append({
-            "case_id": row["case_id"], "label": row["label_name"],
-            "first": _number(row.get(first), "z.3f"), "second": _number(row.get(second), "z.3f"),
-            "difference": _number(difference, "+z.1f"),
-            "kind": "better" if difference > 1 else "worse" if difference < -1 else "",
-            "expected": _number(row.get(f"expected_score_{second}"), "z.3f"),
-            "volume_first": _number(row.get(f"volume_{first}_ml"), "z.1f"),
-            "volume_second": _number(row.get(f"volume_{second}_ml"), "z.1f"),
-            "volume_expected": _number(row.get("expected_volume_ml"), "z.1f"),
-            "status": str(status.get((row["case_id"], row["label"]), "missing")).replace("_", " "),
-        })  # fmt: skip
-    return rows
-
-
-def _number(value: Any, style: str) -> str:
-    """A number as text; a dash where there is none."""
-    return "-" if value is None or not np.isfinite(value) else format(value, style)

@@ -9,9 +9,6 @@ import pandas
 
 from rankseg_rma.report.content import Tables
 
-# Scores that a terminal shows; the files hold all.
-SHOWN = ("dice", "iou", "slice_dice", "slice_iou", "slice_dice_all")
-
 
 def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path) -> list[Path]:
     """Write metrics.csv, mean_dice_raw.csv and mean_dice_summary.csv as MONAI's MetricsSaver does.
@@ -61,14 +58,14 @@ def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict
 
 
 def describe_scores(tables: Tables) -> list[str]:
-    """Lines for a terminal: the comparison of decoders, or the means of a single one; Dice-like scores only."""
+    """Lines for a terminal: the comparison of decoders, or the means of a single one; the files hold more scores."""
     if tables.scores.empty:
         return ["no case could be scored"]
-    if not tables.paired.empty:
-        shown = [name for name in SHOWN if (tables.paired["metric"] == name).any()]
+    shown = (tables.metric, f"slice_{tables.metric}")
+    if not tables.paired.empty and tables.scores["unit"][tables.scores["metric"] == tables.metric].eq("1").all():
         table = pandas.DataFrame(format_paired(tables.paired, shown))
         table = table.rename(columns={"moved": "better / same / worse", "extremes": "smallest to largest"})
         return table.to_string(index=False).splitlines()
-    part = tables.scores[tables.scores["metric"].isin(SHOWN)]
+    part = tables.scores[tables.scores["metric"].isin(shown)]
     means = part.groupby(["decoder", "label_name", "metric"], sort=False)["value"].mean()
     return means.round(4).reset_index().to_string(index=False).splitlines()

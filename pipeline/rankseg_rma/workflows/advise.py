@@ -14,6 +14,7 @@ from rankseg_rma.evaluation import Measured, Overlap, as_label_map, count_pairs,
 from rankseg_rma.evaluation.threshold import ThresholdCounts, apply_thresholds, count_thresholds, tune_thresholds
 from rankseg_rma.report.columns import COLUMNS
 from rankseg_rma.report.tables import format_interval
+from rankseg_rma.report.wording import describe_doubt
 from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, voxel_volume_ml
 from rankseg_rma.workflows.comparison import MACRO, pair_rows
 from rankseg_rma.workflows.evaluation import list_references
@@ -242,9 +243,11 @@ def _verdict(overall: pandas.DataFrame, unit: str) -> str:
     size = f"{100 * best['mean']:+z.2f} points, {format_interval(best['low'], best['high'])}"
     if np.isnan(best["low"]):
         return f"too few patients for an answer ({size})"
-    if best["high"] < 0:
+    doubt = describe_doubt(best)
+    if best["high"] < 0 and not doubt:
         text = f"keep argmax: RMA loses ({size})"
-    elif best["low"] <= 0:
+    elif best["low"] <= 0 or doubt:
+        size += doubt if best["low"] > 0 or best["high"] < 0 else ""
         text = f"keep argmax unless you have other reasons: no clear difference ({size})"
     else:
         text = f"use RMA with the temperature ({size})"

@@ -195,9 +195,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def score_decoder(
-    scores: CaseScores, decoder: str, prediction: LabelMap, reference: LabelMap, plan: ScorePlan
-) -> None:
+def score_decoder(scores: CaseScores, decoder: str, prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> None:
     """Add the rows of one mask to those of its case; both maps lie on one grid."""
     axis = find_slice_axis(reference.affine, plan.slice_axis)
     spacing_mm, voxel_ml = spacing_of(reference.affine), voxel_volume_ml(reference.affine)
