@@ -223,6 +223,16 @@ def three_arms():
     return replace(tables, **extra)
 
 
+def five_arms():
+    """The most decoders that a panel holds, "expected" among them."""
+    tables, extra = make_tables(12), {}
+    for name in ("scores", "volumes", "detection", "expected", "quality", "agreement"):
+        frame = getattr(tables, name)
+        others = [frame[frame["decoder"] == "rma"].assign(decoder=decoder) for decoder in ("rma_untempered", "tuned")]
+        extra[name] = pandas.concat([frame, *others], ignore_index=True)
+    return replace(tables, **extra)
+
+
 STRANGE_NAMES = ("<script>alert('$x$')</script>", "a$b_$ 肝臓\nzwei", "\x00\x1b[0m%s{}--")
 COHORTS = {
     "full": make_tables,
@@ -238,6 +248,7 @@ COHORTS = {
     "all zero": all_zero,
     "gaps": with_gaps,
     "three decoders": three_arms,
+    "five decoders": five_arms,
     "distances": lambda: replace(
         make_tables(12), metric="hd95_mm", strata=make_tables(12).strata.assign(metric="hd95_mm")
     ),

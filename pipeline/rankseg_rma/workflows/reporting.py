@@ -9,6 +9,7 @@ from typing import Any
 
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.evaluation import find_metric
+from rankseg_rma.report.charts import CHARTS, figure_bytes
 from rankseg_rma.report.content import Tables
 from rankseg_rma.volumes import list_volumes, replacing, write_text
 from rankseg_rma.workflows.outcome import Outcome, read_rows, track
@@ -40,14 +41,6 @@ class ReportInput:
     title: str
 
 
-def load_charts() -> Mapping[str, Any]:
-    """Every chart of the report by name, in the order of the page."""
-    from rankseg_rma.report import charts, volume_charts
-
-    assert volume_charts
-    return charts.CHARTS
-
-
 def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
     """Write report.html, and every figure also to figures/ as PNG and SVG."""
     from rankseg_rma.report.page import PageChart, PageContent, render_page
@@ -56,8 +49,8 @@ def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
 
     folder = outcome.out / "figures"
     charts = []
-    for name, files in _draw(tables, load_charts(), folder).items():
-        chart = load_charts()[name]
+    for name, files in _draw(tables, CHARTS, folder).items():
+        chart = CHARTS[name]
         charts.append(PageChart(name, chart.title, chart.caption, _as_url(files[0].read_bytes())))
         outcome.written += files
     images = list_volumes(given.images) if given.images is not None else {}
@@ -85,8 +78,6 @@ def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
 
 def _draw(tables: Tables, charts: Mapping[str, Any], folder: Path) -> dict[str, list[Path]]:
     """Files of every chart that the tables allow, PNG first; files of an earlier run are removed."""
-    from rankseg_rma.report.charts import figure_bytes
-
     found = {}
     for name, chart in track(charts.items(), "drawing", len(charts)):
         files = [folder / f"{name}.{format}" for format in ("png", "svg")]
@@ -144,7 +135,7 @@ def draw_figures(
         second: as for `read_tables`.
         metric: as for `read_tables`.
     """
-    charts = load_charts()
+    charts = CHARTS
     for name in names or ():
         require_one_of("figures", "name", name, charts)
     wanted = {name: charts[name] for name in names or charts}

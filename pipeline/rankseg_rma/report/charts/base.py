@@ -1,8 +1,4 @@
-"""The charts of an evaluation, drawn from its tables; matplotlib only, safe for colour-blind readers and grey print.
-
-`CHARTS` lists them: the page, the folder of figures and the command that draws them go through it. Colour never stands
-alone: decoders also differ by mark, line or hatching, labels by mark.
-"""
+"""What the charts share: their register, their style, and the parts they are put together from."""
 
 import io
 import re
@@ -10,22 +6,22 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rankseg_rma.checks import require_one_of
 from rankseg_rma.report.content import Tables
 from rankseg_rma.report.figures import COLOURS
-from rankseg_rma.report.wording import MEAN, Score, describe_score
+from rankseg_rma.report.wording import MEAN, NONE, Score
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "figure.labelsize": 9, "legend.fontsize": 8,
@@ -34,6 +30,7 @@ STYLE = {
 }  # fmt: skip
 TICK_SIZE = 8
 PNG_DPI = 110
+MAX_ARMS, MAX_PANELS, MAX_ROWS = 5, 9, 4
 _OTHER_COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#F0E442")
 _OTHER_LINES = ("-.", (0, (5, 1)), (0, (1, 1)))
 _LABEL_LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"))
@@ -255,146 +252,74 @@ def mark_size(count: int) -> float:
     return 30 if count <= 60 else 16 if count <= 200 else 9
 
 
-class Pairs(NamedTuple):
-    """Scores of one label under both decoders, (case,) each, where both are defined."""
+@dataclass(frozen=True)
+class LogRange:
+    """A logarithmic axis from low to high; zeros, when there are any, stand at ``zero`` behind a dotted line."""
 
-    title: str
-    first: Any
-    second: Any
+    low: float
+    high: float
+    zero: float | None
 
+    def place(self, values: Any) -> Any:
+        """Positions of non-negative values."""
+        return np.where(np.asarray(values) > 0, values, self.zero or self.low)
 
-def pairs_of(tables: Tables) -> dict[str, Pairs]:
-    """Pairs by label; "mean" comes last: of the table, or else over the labels that both decoders have in a case."""
-    if tables.scores.empty or not tables.is_pair:
-        return {}
-    part, arms = rows_of(tables.scores, metric=tables.metric), [tables.first, tables.second]
-    labels = {label: (name, rows_of(part, label=label)) for label, name in labels_of(part).items()}
-    pairs, wides = {}, []
-    for label, (name, rows) in (labels | ({MEAN: (MEAN, mean_rows(part))} if len(labels) > 1 else {})).items():
-        wide = rows.pivot(index="case_id", columns="decoder", values="value").reindex(columns=arms).astype(np.float64)
-        wide = scale_of(describe_score(tables)) * wide[np.isfinite(wide).all(axis=1)]
-        if label == MEAN and wide.empty and wides:
-            wide = pandas.concat(wides).groupby(level=0).mean()
-        if len(wide):
-            wides.append(wide)
-            pairs[label] = Pairs(f"{shorten(name, 22)} (n = {len(wide)})", *wide.to_numpy().T)
-    return pairs
-
-
-@chart(
-    "paired",
-    "Both decoders, case by case",
-    "Each mark is one case: its score with the first decoder to the right, with the second upwards. "
-    "A mark on the line scored the same with both. Axes start below the lowest score, not at 0.",
-)
-def draw_paired(tables: Tables) -> Figure | None:
-    """Scatter of the second decoder's score over the first's: one panel, or one per label above three labels."""
-    pairs = [pair for label, pair in pairs_of(tables).items() if label != MEAN]
-    if not pairs:
-        return None
-    shown, score = pairs[:16], describe_score(tables)
-    groups = [shown] if len(shown) <= 3 else [[pair] for pair in shown]
-    size = (4.6, 4.7) if len(groups) == 1 else (2.3, 2.4)
-    figure, panels = make_panels(len(groups), 3 if len(groups) <= 9 else 4, size, 0.5)
-    for axes, group in zip(panels, groups, strict=True):
-        for pair, (colour, marker) in zip(group, _LABEL_LOOKS, strict=False):
-            options = {"s": mark_size(len(pair.first)), "color": colour, "marker": marker, "linewidth": 0}
-            axes.scatter(pair.first, pair.second, alpha=0.7, label=pair.title, **options)
-        put_square(axes, np.concatenate([[*pair.first, *pair.second] for pair in group]), score)
-        put_legend(axes, "") if len(group) > 1 else axes.set_title(group[0].title)
-    second = shorten(tables.second)
-    side = {"higher": f"\nabove the line: {second} is better", "lower": f"\nbelow the line: {second} is better"}
-    note = side.get(score.better, "") + describe_cut(shown, len(pairs), "labels")
-    figure.supxlabel(f"{name_axis(score)}, with {shorten(tables.first)}{note}")
-    figure.supylabel(f"{name_axis(score)}, with {second}")
-    return figure
+    def apply(self, axes: Axes, axis: Axis) -> None:
+        """Set scale, limits and ticks of the x or y axis."""
+        ratio, side = self.high / self.low, axis.axis_name
+        steps = (1,) if ratio > 200 else (1, 3) if ratio > 25 else (1, 2, 5)
+        powers = np.arange(np.floor(np.log10(self.low)), np.ceil(np.log10(self.high)) + 1)
+        ticks = [tick for tick in np.outer(10.0**powers, steps).ravel() if self.low <= tick <= self.high]
+        ticks = ticks[:: -(-len(ticks) // 6)]
+        zeros = [] if self.zero is None else [self.zero]
+        axes.set(**{f"{side}scale": "log", f"{side}lim": ((self.zero or self.low) / ratio**0.04, self.high)})
+        axis.set_ticks([*zeros, *ticks], ["0"] * len(zeros) + [f"{tick:.10g}" for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+        if zeros:
+            (axes.axvline if side == "x" else axes.axhline)(self.low, color="0.6", linewidth=0.8, linestyle=":")
 
 
-@chart(
-    "differences",
-    "Difference in every case, in order",
-    "Each bar is one case: up when its score is larger with the second decoder, down when it is smaller. "
-    "Between the dashed lines a case counts as the same.",
-)
-def draw_differences(tables: Tables) -> Figure | None:
-    """Sorted differences per label (at most six) and for the mean over labels, with the cases counted."""
-    pairs = pairs_of(tables)
-    labels = [pair for label, pair in pairs.items() if label != MEAN]
-    shown = labels[:6] + [pair for label, pair in pairs.items() if label == MEAN]
-    if not shown:
-        return None
-    score = describe_score(tables)
-    figure, panels = make_panels(len(shown), 3, (3.0, 2.4), 0.9)
-    limit = 1.08 * max(2, *(float(np.abs(pair.second - pair.first).max()) for pair in shown))
-    words = ("better", "same", "worse") if score.better else ("larger", "same", "smaller")
-    for axes, pair in zip(panels, shown, strict=True):
-        difference = np.sort(pair.second - pair.first)
-        gain = -difference if score.better == "lower" else difference
-        # A difference of exactly one stays the same whatever the last bit of the subtraction says.
-        kinds = {_BETTER: gain > 1 + 1e-9, _SAME: np.abs(gain) <= 1 + 1e-9, _WORSE: gain < -1 - 1e-9}
-        for colour, chosen in kinds.items():
-            axes.stairs(np.where(chosen, difference, 0), fill=True, color=colour, linewidth=0)
-        for edge, style_of_line in ((-1, "--"), (0, "-"), (1, "--")):
-            axes.axhline(edge, color="0.3", linewidth=0.8, linestyle=style_of_line)
-        axes.set(xlim=(-0.2, len(difference) + 0.2), ylim=(-limit, limit), xticks=[])
-        counts = [f"{chosen.sum()} {word}" for chosen, word in zip(kinds.values(), words, strict=True)]
-        axes.set_title(f"{pair.title}\n{' · '.join(counts)}")
-    unit = score.unit_text.removesuffix("s")
-    keys = {f"{words[0]} by more than 1 {unit}": _BETTER, "same": _SAME, f"{words[2]} by more than 1 {unit}": _WORSE}
-    patches = [Patch(color=colour) for colour in keys.values()]
-    figure.legend(patches, keys, loc="outside upper center", ncols=3 if len(shown) > 1 else 1)
-    figure.supylabel(f"Difference in {name_axis(score)}")
-    order = f"Cases in order of {shorten(tables.second)} minus {shorten(tables.first)}"
-    figure.supxlabel(order + describe_cut(labels[:6], len(labels), "labels"))
-    return figure
+def log_range(values: Any) -> LogRange:
+    """The range of some non-negative values; at least a factor of 5 wide, so that it holds two ticks."""
+    positive = values[values > 0] if (values > 0).any() else np.ones(1)
+    low, high = float(positive.min()), float(positive.max())
+    widen = 1.15 * max(1.0, np.sqrt(5 * low / high))
+    low, high = low / widen, high * widen
+    return LogRange(low, high, low / (high / low) ** 0.08 if (values == 0).any() else None)
 
 
-@chart(
-    "strata",
-    "Difference in groups of cases",
-    "Marks are the mean difference in a group of cases, lines its 95 % interval; right of zero the score is larger "
-    "with the second decoder. Small groups give wide intervals, or none (open marks).",
-)
-def draw_strata(tables: Tables) -> Figure | None:
-    """Forest plot of the mean paired difference per stratum; a panel for the mean and for each of three labels."""
-    if tables.strata.empty or not tables.is_pair:
-        return None
-    part = rows_of(tables.strata, metric=tables.metric, first=tables.first, second=tables.second)
-    part = part[np.isfinite(part["mean"].astype(np.float64))]
-    if part.empty:
-        return None
-    score, labels = describe_score(tables), labels_of(part)
-    shown = [(name, rows_of(part, label=label)) for label, name in labels.items()][:3]
-    parts = [(MEAN, mean_rows(part))] * (len(labels) != 1 and len(mean_rows(part)) > 0) + shown
-    strata = part[["stratum_by", "stratum"]].astype(str).drop_duplicates()
-    groups = strata[:40].groupby("stratum_by", sort=False)["stratum"]
-    lines = [line for by, names in groups for line in ((by, None), *((by, name) for name in names))]
-    figure, panels = make_panels(len(parts), 4, (2.25, 0.24 * len(lines)), 1.3)
-    scale, ends = scale_of(score), [0.0]
-    for axes, (title, rows) in zip(panels, parts, strict=True):
-        for y, (by, stratum) in enumerate(lines):
-            for row in rows_of(rows, stratum_by=by, stratum=stratum).to_dict("records"):
-                mean, low, high = (scale * float(row[key]) for key in ("mean", "low", "high"))
-                known = bool(np.isfinite(low) and np.isfinite(high))
-                axes.plot([low, high], [y, y], color="0.15", linewidth=1.4)
-                axes.plot(mean, y, "s", color="#0072B2", markersize=5, fillstyle="full" if known else "none")
-                put_count(axes, y, row["num_pairs"])
-                ends += [mean, low, high] if known else [mean]
-        axes.axvline(0, color="0.5", linewidth=0.8, zorder=0)
-        put_count(axes, -0.8, "n")
-        axes.set(ylim=(len(lines) - 0.4, -0.6), title=shorten(title, 20), yticks=[])
-    margin = 0.08 * max(np.ptp(ends), 0.1)
-    for axes in panels:
-        axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    panels[0].tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(lines)), [shorten(by if name is None else name, 26) for by, name in lines])
-    for text, (_, stratum) in zip(panels[0].get_yticklabels(), lines, strict=True):
-        text.set_fontweight("bold" if stratum is None else "normal")
-    note = describe_cut(shown, len(labels), "labels") + describe_cut(strata[:40], len(strata), "groups")
-    order = f"{shorten(tables.second)} minus {shorten(tables.first)}{note}"
-    figure.supxlabel(f"Mean difference in {name_axis(score)}, with 95 % interval\n{order}")
-    return figure
+def read_panels(
+    tables: Tables, frame: pandas.DataFrame, x: str, y: str, most: tuple[int, int]
+) -> tuple[list[Panel], str]:
+    """Two columns of a table for the first labels and decoders (at most ``most``), and a note on what is left out."""
+    if frame.empty:
+        return [], ""
+    arms, panels = arms_of(tables, frame), []
+    shown = arms[: most[1]]
+    for label, name in labels_of(frame).items():
+        rows = rows_of(frame, label=label)
+        pairs = {arm: rows_of(rows, decoder=arm.name)[[x, y]].to_numpy(np.float64).T for arm in shown}
+        series = {arm: both[:, np.isfinite(both).all(axis=0)] for arm, both in pairs.items()}
+        panels.append(Panel(label, name, {arm: both for arm, both in series.items() if both.size}))
+    panels = [panel for panel in panels if panel.series]
+    note = describe_cut(panels[: most[0]], len(panels), "labels")
+    return panels[: most[0]], note + describe_cut(shown, len(arms), "decoders")
 
 
-# Enters the other charts; they need what stands above.
-from rankseg_rma.report import volume_charts  # noqa: E402, F401
+def write_number(value: float, style: str) -> str:
+    """A number as text with a real minus; a dash where it is not defined."""
+    return format(value, style).replace("-", "−") if np.isfinite(value) else NONE
+
+
+def make_legend_panels(drawn: list[Panel]) -> tuple[Figure, list[Axes]]:
+    """Square panels with room for the longest legend above them."""
+    return make_panels(len(drawn), 3, (3.0, 2.8 + 0.2 * max(len(panel.series) for panel in drawn)), 0.35)
+
+
+def scatter_panel(axes: Axes, panel: Panel, place: Callable[[Any], Any], describe: Callable[[str, str], str]) -> None:
+    """Marks of every decoder, and the legend with what is to be said of each label and decoder."""
+    for arm, both in panel.series.items():
+        look = {"marker": arm.marker, "color": arm.colour, "alpha": 0.7, "linewidth": 0}
+        text = f"{arm.text}: {describe(panel.label, arm.name)}"
+        axes.scatter(*place(both), s=mark_size(both.shape[1]), label=text, **look)
+    put_legend(axes, panel.title)
