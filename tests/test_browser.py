@@ -111,11 +111,14 @@ class Browser:
     def close(self):
         with suppress(Exception):
             self.call("Browser.close")
-        self.socket.close()
-        self.loop.run_until_complete(asyncio.sleep(0.05))
+        self.loop.run_until_complete(self._close_socket())
         self.loop.close()
         self.process.terminate()
         self.process.wait(PATIENCE_SECONDS)
+
+    async def _close_socket(self):
+        self.socket.close()
+        await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,8 @@ def evaluate_masks(predictions: Sequence[str], references: Path, out: Path, opti
     from rankseg_rma.workflows.outputs import write_outputs
 
     arms, reference_files = find_arms(predictions), list_references(references)
+    if options.images is not None:
+        list_volumes(options.images)  # a wrong folder is said before the work, not after it
     outcome = Outcome(out)
     chosen = _choose_cases(reference_files, options, references, outcome)
     files = {
