@@ -23,8 +23,9 @@ lint: $(INSTALLED) ## Lint, check the format, and type-check the decoder and eva
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Time the decoder against argmax and rankseg; print the table and draw it
+bench: $(INSTALLED) ## Time the decoder against argmax and rankseg, and the scores against MONAI; print the tables
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/evaluate.py
 
 # The script comes from the pinned lock file; without npm or network the page does without its viewer.
 viewer: ## Put the pinned interactive viewer (NiiVue, from npm) into the package, for the report page
