@@ -54,6 +54,8 @@ _DIFFERENCE = {
     },
     "smallest": "smallest difference",
     "largest": "largest difference",
+    "smallest_case": "case with the smallest difference",
+    "largest_case": "case with the largest difference",
     "margin": "one point (0.01) of a fraction, or one mm, mL or lesion",
 }
 _HOLM = {
@@ -110,6 +112,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_reference": "voxels of the reference",
         "n_prediction": "voxels of the prediction",
         "*": "one column per metric, named as in cases.csv",
+    },
+    "summary.csv": {
+        "label": _CASE["label"],
+        "label_name": _CASE["label_name"],
+        "decoder": _CASE["decoder"],
+        "metric": "score; dice_global and iou_global pool the voxels of all cases",
+        "unit": "unit of the score",
+        "num_cases": "cases where it is defined",
+        "num_undefined": "cases where it is not",
+        "mean": "mean over cases",
+        "sd": "standard deviation (n - 1)",
+        "median": "median",
+        **{f"q{q:02d}": f"{q} % quantile" for q in (5, 25, 75, 95)},
+        "smallest": "smallest value",
+        "largest": "largest value",
+        "empty_policy": "as in cases.csv",
     },
     "slices.csv": {
         **_CASE,
@@ -214,6 +232,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "to": "largest value in it",
         **{name: _PAIR_KEYS[name] for name in ("label", "label_name", "metric", "first", "second")},
         **_DIFFERENCE,
+        "empty_policy": "as in cases.csv",
     },
     "calibration.csv": {
         "scope": "pooled (all voxels of all cases) or case",

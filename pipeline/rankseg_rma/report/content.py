@@ -37,6 +37,7 @@ class Tables:
     reliability: pandas.DataFrame = field(default_factory=_empty)
     expected: pandas.DataFrame = field(default_factory=_empty)
     quality: pandas.DataFrame = field(default_factory=_empty)
+    summary: pandas.DataFrame = field(default_factory=_empty)
 
     @property
     def is_pair(self) -> bool:

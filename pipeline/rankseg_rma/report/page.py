@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from rankseg_rma.report import sections
+from rankseg_rma.report.case_table import list_cases
 from rankseg_rma.report.content import Tables
 from rankseg_rma.report.montage import mask_colours
 from rankseg_rma.report.wording import MEAN, Table, describe_doubt, describe_score, write_interval, write_policy
@@ -114,6 +115,7 @@ class Verdict:
 
 # Sections that are one table: id, and the function that builds it.
 _TABLES: dict[str, Callable[[Tables], Table | None]] = {
+    "summary": sections.list_summary,
     "metrics": sections.compare_metrics,
     "costs": sections.list_costs,
     "volumes": sections.list_volumes,
@@ -123,7 +125,7 @@ _TABLES: dict[str, Callable[[Tables], Table | None]] = {
     "strata": sections.list_strata,
     "calibration": sections.list_calibration,
     "quality": sections.list_quality,
-    "cases": sections.list_cases,
+    "cases": list_cases,
 }
 
 

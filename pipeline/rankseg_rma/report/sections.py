@@ -126,6 +126,21 @@ def describe_arms(tables: Tables) -> Table | None:
     ])  # fmt: skip
 
 
+def list_summary(tables: Tables) -> Table | None:
+    """Every score of every decoder and label over the cases, each in its unit."""
+
+    def quantity(key: str) -> Callable[[Row], str]:
+        return lambda row: score_of(str(row["metric"])).text(number(row, key))
+
+    return build(tables.summary, [
+        left("score", lambda row: score_of(str(row["metric"])).title), left("label", text_of("label_name")),
+        left("decoder", text_of("decoder")), left("unit", lambda row: score_of(str(row["metric"])).unit_text),
+        *[right(key.replace("q05", "5 %").replace("q95", "95 %"), quantity(key))
+          for key in ("mean", "sd", "median", "q05", "q95", "smallest", "largest")],
+        right("cases", count_of("num_cases")), right("not defined", count_of("num_undefined")),
+    ])  # fmt: skip
+
+
 def compare_metrics(tables: Tables) -> Table | None:
     """Every metric of paired.csv, each in its unit."""
     rows = pairs_of(tables)
@@ -338,58 +353,6 @@ def list_quality(tables: Tables) -> Table | None:
         right("Pearson r", plain_of("pearson")), right("Spearman rho", plain_of("spearman")),
         right("AUROC for failures", plain_of("auroc")),
         right("failure: below, points", quantity_of("failure_below", "1")),
-        right("AURC", plain_of("aurc")), right("cases", count_of("num_cases")),
+        right("AURC", plain_of("aurc")), right("AURC, random order", plain_of("aurc_random")),
+        right("cases", count_of("num_cases")),
     ])  # fmt: skip
-
-
-def list_cases(tables: Tables) -> Table | None:
-    """One row per case and label: scores, distances, volumes, expected score and status."""
-    score, keys = describe_score(tables), case_keys(tables)
-    if not keys:
-        return None
-    arms = list(dict.fromkeys([tables.first, tables.second]))
-    values = _values(tables.scores, "metric", "value")
-    status = _values(tables.scores[tables.scores["metric"] == tables.metric], "metric", "status")
-    volume, reference = (_values(tables.volumes, None, name) for name in ("prediction_ml", "reference_ml"))
-    expected = _values(tables.expected, None, "expected_score")
-    names = dict(zip(tables.scores["label"].astype(str), tables.scores["label_name"].astype(str), strict=True))
-
-    def of(table: dict[Any, Any], name: str, *more: str) -> Callable[[Row], Any]:
-        return lambda row: table.get((row["case_id"], row["label"], name, *more), np.nan)
-
-    def difference(row: Row) -> Any:
-        change = of(values, tables.second, score.name)(row) - of(values, tables.first, score.name)(row)
-        return Cell(score.text(change, True), score.look(change))
-
-    def write(table: dict[Any, Any], name: str, unit: str, *more: str) -> Callable[[Row], str]:
-        return lambda row: write_quantity(of(table, name, *more)(row), unit)
-
-    def describe_status(row: Row) -> str:
-        found = {name: str(of(status, name, score.name)(row)).replace("_", " ") for name in arms}
-        found = {name: "missing" if text == "nan" else text for name, text in found.items()}
-        same = len(set(found.values())) == 1
-        return found[arms[0]] if same else ", ".join(f"{text} ({name})" for name, text in found.items())
-
-    with_distance = score.name != "hd95_mm" and (tables.scores["metric"] == "hd95_mm").any()
-    rows = [{"case_id": case_id, "label": label} for case_id, label in keys]
-    return build(rows, [
-        left("case", text_of("case_id")),
-        left("label", lambda row: names[row["label"]]),
-        *(right(f"{score.title} {name}", write(values, name, score.unit, score.name)) for name in arms),
-        *([right("difference", difference)] if tables.is_pair else []),
-        *(right(f"HD95 {name}, mm", write(values, name, "mm", "hd95_mm")) for name in arms if with_distance),
-        *([right("reference, mL", write(reference, tables.second, "ml"))] if volume else []),
-        *(right(f"{name}, mL", write(volume, name, "ml")) for name in arms if volume),
-        *([right("sum of probabilities, mL", write(volume, "expected", "ml"))]
-          if any(key[2] == "expected" for key in volume) else []),
-        *([right(f"model-implied score {tables.second}", write(expected, tables.second, "1"))] if expected else []),
-        left("status", describe_status),
-    ], [f"case-{place}" for place in range(len(rows))])  # fmt: skip
-
-
-def _values(frame: pandas.DataFrame, extra: str | None, column: str) -> dict[Any, Any]:
-    """A column by (case id, label, decoder) and perhaps one more."""
-    if frame.empty or column not in frame:
-        return {}
-    keys = [frame[name].astype(str) for name in ("case_id", "label", "decoder", *([extra] if extra else []))]
-    return dict(zip(zip(*keys, strict=True), frame[column].tolist(), strict=True))

@@ -92,6 +92,9 @@ class Score:
 
 def score_of(name: str) -> Score:
     """How a metric of a given name is written; one that the metric table lacks is taken for a fraction."""
+    if name.endswith("_global"):
+        whole = score_of(name.removesuffix("_global"))
+        return Score(name, f"{whole.title}, global", whole.unit, whole.better)
     try:
         metric = find_metric(name)
     except ValueError:

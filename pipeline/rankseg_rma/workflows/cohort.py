@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.evaluation import IOU_THRESHOLDS
+from rankseg_rma.evaluation import IOU_THRESHOLDS, Overlap
 from rankseg_rma.evaluation.calibration import CalibrationCounts
 from rankseg_rma.evaluation.lesions import count_detection, recall_by_volume
+from rankseg_rma.evaluation.metric import dice_of, iou_of
 from rankseg_rma.evaluation.quality import judge_quality
 from rankseg_rma.evaluation.volumetry import agree_volumes, compare_burden
 from rankseg_rma.workflows.outcome import DECODERS, read_rows
@@ -38,6 +39,30 @@ def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
             found.append(table[["case_id", "label", "decoder", "expected_score", "expected_volume_ml", "metric", "unit",
                                 "temperature"]])  # fmt: skip
     return pandas.concat(found, ignore_index=True) if found else pandas.DataFrame()
+
+
+def summary_rows(scores: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Mean and spread of every score over the cases where it is defined, and the scores of all voxels pooled."""
+    rows = []
+    for keys, part in scores.groupby([*KEYS, "decoder", "metric", "unit"], sort=False):
+        place = dict(zip([*KEYS, "decoder", "metric", "unit"], keys, strict=True))
+        values = part["value"].to_numpy(np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            quantiles = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
+            names = ("smallest", "q05", "q25", "median", "q75", "q95", "largest")
+            sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
+            place |= {"mean": float(values.mean()), "sd": sd, **dict(zip(names, quantiles, strict=True))}
+        policy = part["empty_policy"].iloc[0]
+        rows.append({**place, "num_cases": values.size, "num_undefined": len(part) - values.size,
+                     "empty_policy": policy})  # fmt: skip
+        if place["metric"] in ("dice", "iou"):
+            tp, fp, fn = (int(part[name].sum()) for name in ("tp", "fp", "fn"))
+            pooled = dice_of(Overlap(tp, fp, fn)) if place["metric"] == "dice" else iou_of(Overlap(tp, fp, fn))
+            same = {name: place[name] for name in (*KEYS, "decoder", "unit")}
+            rows.append({**same, "metric": f"{place['metric']}_global", "num_cases": len(part), "num_undefined": 0,
+                         "mean": pooled, "empty_policy": policy})  # fmt: skip
+    return rows
 
 
 def volume_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> pandas.DataFrame:

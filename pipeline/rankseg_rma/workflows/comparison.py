@@ -94,7 +94,9 @@ def _compare(
         table[first], table[second], clusters=patients, better=better, margins=margins, num_resamples=NUM_RESAMPLES,
         seed=SEED,
     )  # fmt: skip
-    return {**vars(found), "margin": margins[0]}
+    difference = (table[second] - table[first]).dropna()
+    extremes = {"smallest_case": difference.idxmin(), "largest_case": difference.idxmax()}
+    return {**vars(found), **extremes, "margin": margins[0]}
 
 
 def _add_holm(rows: list[dict[str, Any]]) -> None:
@@ -139,6 +141,7 @@ def strata_rows(
                             "stratum_by": stratum_by, "stratum": stratum, "from": float(limits.min()),
                             "to": float(limits.max()), "label": label, "label_name": label_name,
                             "metric": metric_name, "first": arms[0], "second": second, **row,
+                            "empty_policy": part["empty_policy"].iloc[0],
                         })  # fmt: skip
     return rows
 

@@ -92,6 +92,7 @@ def build_tables(
     optimised = comparison.optimised_metric(told)
     return Tables(
         first=first, second=second, metric=options.metric, scores=scores,
+        summary=pandas.DataFrame(cohort.summary_rows(scores)),
         paired=pandas.DataFrame(comparison.pair_rows(scores, names, options.cluster, optimised, partial)),
         strata=pandas.DataFrame(
             comparison.strata_rows(scores, lesions, told, names, options.metric, options.cluster)
@@ -144,7 +145,7 @@ def _write_tables(tables: Tables, outcome: Outcome) -> None:
         wide = place.merge(wide, on=["case_id", "decoder", "label"])[[*_WIDE_KEYS, *metrics]]
     _write(outcome, "cases_wide.csv", wide, list(wide.columns))
     frames = {name: getattr(tables, name) for name in (
-        "slices", "lesions", "empty_references", "volumes", "agreement", "detection", "paired", "strata",
+        "summary", "slices", "lesions", "empty_references", "volumes", "agreement", "detection", "paired", "strata",
         "calibration", "reliability", "expected", "quality",
     )}  # fmt: skip
     for name, frame in frames.items():
