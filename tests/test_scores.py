@@ -411,3 +411,16 @@ def _fail_on_three(number):
 def test_a_killed_worker_costs_its_case_only():
     found = list(run_cases(_fail_on_three, list(range(6)), 2, lambda number: -number))
     assert found == [0, 1, 4, -3, 16, 25]
+
+
+def test_an_earlier_run_leaves_nothing_behind(cohort, tmp_path):
+    """A second run into the same folder removes what the first one wrote and it did not, and nothing else."""
+    (tmp_path / "notes.txt").write_text("mine")
+    common = ("--references", cohort / "labels", "--no-surface", "--out", tmp_path)
+    run("evaluate", "--predictions", cohort / "masks", "--protocol", "lits", *common)
+    assert (tmp_path / "argmax" / "lits.json").is_file() and (tmp_path / "report.html").is_file()
+    run("evaluate", "--predictions", cohort / "masks" / "rma", "--lesions", "none", "--no-report", *common)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    told = set(json.loads((tmp_path / "provenance.json").read_text())["files"])
+    assert left == told | {"provenance.json", "notes.txt"}
+    assert not any("lits" in name or "report" in name or "figures" in name or "paired" in name for name in left)

@@ -69,6 +69,8 @@ def _write_threshold_masks(
     thresholds = tune_thresholds(counts)
     text = {"thresholds": list(thresholds), "num_cases": len(counts), "case_ids": sorted(set(tuning) - set(failed))}
     write_text(folder.parent / "thresholds.json", json.dumps(text, indent=1))
+    for stale in list_volumes(folder).values() if folder.is_dir() else ():
+        stale.unlink()  # of an earlier run
     for case_id, path in track(judged.items(), "decoding with the threshold", len(judged)):
         try:
             held = read_probabilities(path)

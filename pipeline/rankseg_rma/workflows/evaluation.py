@@ -43,7 +43,8 @@ class EvaluationOptions:
         limit: score the first so many cases only; the result is marked partial.
         probabilities: folder of probability volumes to judge the calibration of.
         images: folder of images, for the pictures of the report.
-        workers: processes; None chooses.
+        workers: processes; None takes one per core for large cohorts. More than one need the calling script to guard
+            its main part with ``if __name__ == "__main__"``, as Python's multiprocessing does.
         report: write report.html and figures.
         window: grey values shown as black and white in its pictures; None chooses.
         title: its heading.
@@ -67,7 +68,7 @@ class EvaluationOptions:
     limit: int | None = None
     probabilities: Path | None = None
     images: Path | None = None
-    workers: int | None = None
+    workers: int | None = 1
     report: bool = False
     window: tuple[float, float] | None = None
     title: str = "Masks against references"
@@ -290,6 +291,9 @@ def _find_missing(
 ) -> dict[str, list[str]]:
     """Say which cases lack a prediction or a reference; the first by decoder, for the report."""
     missing: dict[str, list[str]] = {}
+    unknown = sorted(set(options.only or ()) - set(chosen)) if options.limit is None else []
+    if unknown:
+        missing[f"no reference in {references}"] = unknown
     whole = options.only is None and options.limit is None
     for name, found in files.items():
         without = sorted(set(chosen) - set(found))

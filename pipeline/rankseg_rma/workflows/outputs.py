@@ -20,6 +20,8 @@ from rankseg_rma.workflows.outcome import Outcome, write_csv
 from rankseg_rma.workflows.scoring import CaseScores, ScorePlan, Structure
 
 _PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
+PROVENANCE = "provenance.json"
+_PROGRAMS = ("rankseg-rma", "rankseg-rma.exe", "__main__.py")
 _WIDE_KEYS = ["case_id", "label", "label_name", "decoder", "status", "empty_policy", "tp", "fp", "fn", "n_reference",
               "n_prediction"]  # fmt: skip
 
@@ -36,14 +38,14 @@ def write_outputs(
     outcome: Outcome,
 ) -> None:
     """Build the tables of the cohort from its cases and write everything to ``outcome.out``."""
-    partial = _why_partial(results, missing, options, outcome)
+    partial, earlier = _why_partial(results, missing, options), _files_of_earlier_run(outcome.out)
     tables = build_tables(results, structures, arms, options, bool(partial))
     _write_tables(tables, outcome)
     extra = {"burden.csv": _rows(case.burden for case in results), "recist.csv": _recist_rows(tables.lesions)}
     for name, frame in extra.items():
         _write(outcome, name, frame)
     _write_foreign(tables, arms, files, reference_files, results, options, outcome)
-    _write_provenance(results, arms, options, plan, partial, outcome)
+    provenance = _describe_run(results, arms, options, plan, partial)
     if partial:
         outcome.notes.append(f"warning: PARTIAL, {partial}")
     outcome.notes += describe_scores(tables)
@@ -51,12 +53,25 @@ def write_outputs(
         from rankseg_rma.workflows.reporting import ReportInput, write_report
 
         given = ReportInput(files, reference_files, options.images, missing, partial, options.window, options.title)
-        write_report(tables, given, outcome)
+        write_report(tables, given, provenance, outcome)
+    written = sorted(str(path.relative_to(outcome.out)) for path in outcome.written)
+    write_text(outcome.out / PROVENANCE, json.dumps({**provenance, "files": written}, indent=1))
+    outcome.written.append(outcome.out / PROVENANCE)
+    for path in earlier - {path.resolve() for path in outcome.written}:
+        path.unlink(missing_ok=True)
 
 
-def _why_partial(
-    results: Sequence[CaseScores], missing: Mapping[str, Sequence[str]], options: Any, outcome: Outcome
-) -> str:
+def _files_of_earlier_run(out: Path) -> set[Path]:
+    """What an earlier evaluation wrote into the same folder, by its own record; nothing else is ever removed."""
+    try:
+        names = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["files"]
+        paths = {(out / name).resolve() for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {path for path in paths if path.is_relative_to(out.resolve())}
+
+
+def _why_partial(results: Sequence[CaseScores], missing: Mapping[str, Sequence[str]], options: Any) -> str:
     """Why this is no full run; empty when it is."""
     reasons = [f"{len(set(ids))} cases of {place}" for place, ids in missing.items()]
     failed = sum(bool(case.failed) for case in results)
@@ -155,9 +170,8 @@ def _write_tables(tables: Tables, outcome: Outcome) -> None:
 
 
 def _write(outcome: Outcome, name: str, frame: pandas.DataFrame, columns: Sequence[str] | None = None) -> None:
-    """Write a table, or remove the one of an earlier run when there is nothing to write."""
+    """Write a table when there is anything to write."""
     if frame.empty:
-        (outcome.out / name).unlink(missing_ok=True)
         return
     outcome.written.append(write_csv(outcome.out / name, frame, columns or list(COLUMNS[name])))
 
@@ -185,18 +199,13 @@ def _write_foreign(
             outcome.written += protocols.write_lits(folder, [case.lits[name] for case in results if name in case.lits])
 
 
-def _write_provenance(
-    results: Sequence[CaseScores],
-    arms: Mapping[str, Path],
-    options: Any,
-    plan: ScorePlan,
-    partial: str,
-    outcome: Outcome,
-) -> None:
+def _describe_run(
+    results: Sequence[CaseScores], arms: Mapping[str, Path], options: Any, plan: ScorePlan, partial: str
+) -> dict[str, Any]:
     """What went in: inputs with their sha256, versions, seeds and policy."""
-    content = {
+    return {
         "program": f"rankseg-rma {__version__}",
-        "command": shlex.join(["rankseg-rma", *sys.argv[1:]]) if "rankseg" in sys.argv[0] else "called from Python",
+        "command": shlex.join(["rankseg-rma", *sys.argv[1:]]) if Path(sys.argv[0]).name in _PROGRAMS else "called from Python",
         "partial": partial, "empty_policy": plan.empty_policy, "protocol": options.protocol or "",
         "metric_groups": list(plan.groups), "connectivity": plan.connectivity,
         "bootstrap_resamples": comparison.NUM_RESAMPLES, "seed": comparison.SEED, "cluster": options.cluster or "case",
@@ -204,5 +213,3 @@ def _write_provenance(
         "predictions": {name: str(folder) for name, folder in arms.items()},
         "sha256": {case.case_id: case.sha256 for case in results},
     }  # fmt: skip
-    write_text(outcome.out / "provenance.json", json.dumps(content, indent=1))
-    outcome.written.append(outcome.out / "provenance.json")

@@ -1,7 +1,6 @@
 """The report of an evaluation: figures as files, pictures of cases, and the page."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -41,8 +40,8 @@ class ReportInput:
     title: str
 
 
-def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
-    """Write report.html, and every figure also to figures/ as PNG and SVG."""
+def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, Any], outcome: Outcome) -> None:
+    """Write report.html, and every figure also to figures/ as PNG and SVG; ``provenance`` is shown at its end."""
     from rankseg_rma.report.page import PageChart, PageContent, render_page
     from rankseg_rma.report.viewer import load_viewer
     from rankseg_rma.workflows.pictures import CohortFiles, choose_cases, find_pictures
@@ -62,7 +61,6 @@ def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
         with replacing(path) as temporary:
             temporary.write_bytes(base64.b64decode(picture.url.partition(",")[2]))
         outcome.written.append(path)
-    provenance = json.loads((outcome.out / "provenance.json").read_text(encoding="utf-8"))
     content = PageContent(
         title=given.title, tables=tables, charts=charts, montages=pictures.montages,
         viewer_cases=pictures.viewer_cases, viewer_script=load_viewer() if pictures.viewer_cases else None,
@@ -73,20 +71,17 @@ def write_report(tables: Tables, given: ReportInput, outcome: Outcome) -> Path:
     write_text(page, render_page(content))
     outcome.written.append(page)
     outcome.last = f"Open the page: {page.resolve()}"
-    return page
 
 
 def _draw(tables: Tables, charts: Mapping[str, Any], folder: Path) -> dict[str, list[Path]]:
-    """Files of every chart that the tables allow, PNG first; files of an earlier run are removed."""
+    """Files of every chart that the tables allow, PNG first."""
     found = {}
     for name, chart in track(charts.items(), "drawing", len(charts)):
         files = [folder / f"{name}.{format}" for format in ("png", "svg")]
         figure = chart.draw(tables)
-        for path in files:
-            path.unlink(missing_ok=True)
-            if figure is not None:
-                with replacing(path) as temporary:
-                    temporary.write_bytes(figure_bytes(figure, path.suffix[1:]))
+        for path in files if figure is not None else ():
+            with replacing(path) as temporary:
+                temporary.write_bytes(figure_bytes(figure, path.suffix[1:]))
         if figure is not None:
             found[name] = files
     return found
