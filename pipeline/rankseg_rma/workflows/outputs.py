@@ -205,7 +205,7 @@ def _describe_run(
     """What went in: inputs with their sha256, versions, seeds and policy."""
     return {
         "program": f"rankseg-rma {__version__}",
-        "command": shlex.join(["rankseg-rma", *sys.argv[1:]]) if Path(sys.argv[0]).name in _PROGRAMS else "called from Python",
+        "command": _command_line(),
         "partial": partial, "empty_policy": plan.empty_policy, "protocol": options.protocol or "",
         "metric_groups": list(plan.groups), "connectivity": plan.connectivity,
         "bootstrap_resamples": comparison.NUM_RESAMPLES, "seed": comparison.SEED, "cluster": options.cluster or "case",
@@ -213,3 +213,10 @@ def _describe_run(
         "predictions": {name: str(folder) for name, folder in arms.items()},
         "sha256": {case.case_id: case.sha256 for case in results},
     }  # fmt: skip
+
+
+def _command_line() -> str:
+    """The command as it was typed, or that there was none."""
+    if Path(sys.argv[0]).name not in _PROGRAMS:
+        return "called from Python"
+    return shlex.join(["rankseg-rma", *sys.argv[1:]])
