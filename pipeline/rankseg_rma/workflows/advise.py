@@ -24,6 +24,8 @@ from rankseg_rma.workflows.outcome import Outcome, describe_failure, track, writ
 ARMS = ("argmax", "rma", "rma_untempered", "threshold")
 UNITS = ("volume", "slice")
 _SEED = 0
+# Samples of all cases are held at once; so many voxels fix one temperature well.
+_MAX_VOXELS_PER_CASE = 50_000
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def _read_cases(
                 raise FileNotFoundError(wrong("advise", "references", f"with a label map {case_id}.*", "none"))
             patient = patient_of(case_id, cluster)
             probs, labels, _ = _load(path, references[case_id])
-            sample, counts = sample_log_probs(probs, labels), count_thresholds(probs.numpy(), labels)
+            log_probs, target = sample_log_probs(probs, labels)
+            step = -(-len(target) // _MAX_VOXELS_PER_CASE) or 1
+            sample, counts = (log_probs[::step], target[::step]), count_thresholds(probs.numpy(), labels)
             cases.append(_Case(case_id, patient, path, references[case_id], sample, counts))
         except Exception as error:  # one bad case must not cost the answer
             outcome.failed[case_id] = describe_failure(error, path)
