@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 
 from rankseg_rma.report.content import Tables
+from rankseg_rma.report.wording import score_of, write_interval
 
 
 def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path) -> list[Path]:
@@ -35,23 +36,24 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
 
 def format_interval(low: float, high: float) -> str:
     """Interval in points, or why there is none."""
-    return "too few cases" if np.isnan(low) else f"{100 * low:+z.2f} to {100 * high:+z.2f}"
+    return write_interval(low, high, "1")
 
 
 def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of the comparison that people read: scores in points (0 to 100), interval, and cases that moved."""
+    """Rows of the comparison that people read: fractions in points (0 to 100), interval, and cases that moved."""
     rows = []
     for row in paired[paired["metric"].isin(list(metrics))].to_dict("records"):
+        score = score_of(str(row["metric"]))
         rows.append({
             "label": str(row["label_name"]),
-            "score": str(row["metric"]).replace("_", " "),
+            "score": f"{score.title}{score.suffix and ','}{score.suffix}",
             "decoder": f"{row['first']} -> {row['second']}",
-            "first": f"{100 * row['mean_first']:.2f}",
-            "second": f"{100 * row['mean_second']:.2f}",
-            "difference": f"{100 * row['mean']:+z.2f}",
-            "interval": format_interval(row["low"], row["high"]),
+            "first": score.text(row["mean_first"]),
+            "second": score.text(row["mean_second"]),
+            "difference": score.text(row["mean"], True),
+            "interval": write_interval(row["low"], row["high"], score.unit),
             "moved": f"{row['improved']} / {row['unchanged']} / {row['worsened']}",
-            "extremes": f"{100 * row['smallest']:+z.1f} to {100 * row['largest']:+z.1f}",
+            "extremes": f"{score.text(row['smallest'], True)} to {score.text(row['largest'], True)}",
             "cases": str(row["num_pairs"]),
         })  # fmt: skip
     return rows
@@ -62,7 +64,7 @@ def describe_scores(tables: Tables) -> list[str]:
     if tables.scores.empty:
         return ["no case could be scored"]
     shown = (tables.metric, f"slice_{tables.metric}")
-    if not tables.paired.empty and tables.scores["unit"][tables.scores["metric"] == tables.metric].eq("1").all():
+    if not tables.paired.empty:
         table = pandas.DataFrame(format_paired(tables.paired, shown))
         table = table.rename(columns={"moved": "better / same / worse", "extremes": "smallest to largest"})
         return table.to_string(index=False).splitlines()
