@@ -65,9 +65,8 @@ def score_ours(folder: Path, tolerances_mm: tuple[float, ...]) -> Callable[[], d
     plan = make_plan(options, [folder / "case.nii.gz"])
 
     def work() -> dict[tuple[str, str], float]:
-        scores = scoring.CaseScores("case")
-        scoring.score_decoder(scores, "ours", *maps, plan)
-        return {(row["label"], row["metric"]): row["value"] for row in scores.rows}
+        arm = scoring.score_mask(*maps, plan)
+        return {(row["label"], row["metric"]): row["value"] for row in arm.rows}
 
     return work
 

@@ -171,8 +171,32 @@ def test_thresholds_against_brute_force(rng):
             for k, threshold in enumerate(candidates):
                 (found,) = count_overlap(probs[label] > np.float32(threshold), reference == label, [1])
                 mean[k] += value(found, "dice") / len(cases)
-        assert np.mean([case.dice()[label - 1] for case in counts], axis=0) == pytest.approx(mean)
-        assert mean[candidates == tune_thresholds(counts)[label - 1]] == pytest.approx(mean.max())
+        assert np.mean([case.scores("dice")[label - 1] for case in counts], axis=0) == pytest.approx(mean)
+        assert mean[candidates == tune_thresholds(counts, "dice")[label - 1]] == pytest.approx(mean.max())
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+def test_thresholds_of_slices_against_brute_force(rng, metric):
+    probs = rng.dirichlet(np.ones(2), (5, 4, 6)).transpose(3, 0, 1, 2)
+    reference = rng.integers(0, 2, (5, 4, 6))
+    reference[:, 1] = 0  # a slice without the label does not count
+    counts = count_thresholds(probs, reference, axis=1)
+    for k in (9, 49, 79):
+        pairs = count_pairs((probs[1] > (k + 1) / 100).astype(np.uint8), reference, 1)
+        measured = Measured(Overlap(0, 0, 1), 1.0, pairs.overlaps([1]))
+        judge = find_metric(f"slice_{metric}").value(measured, "kits")
+        assert counts.scores(metric)[0, k] == pytest.approx(judge)
+
+
+def test_thresholds_count_ties_as_they_are_applied():
+    """Votes of five models are exact fifths, which float32 rounds up or down."""
+    votes = np.arange(6, dtype=np.float32) / np.float32(5)
+    for dtype in (np.float32, np.float64):
+        probs = np.stack([1 - votes, votes]).astype(dtype)
+        counts = count_thresholds(probs, np.ones(6, int))
+        for k in range(99):
+            applied = apply_thresholds(probs, [(k + 1) / 100])
+            assert counts.predicted[0, 0, k] == applied.sum(), (dtype, k)
 
 
 def test_thresholds_by_hand():
@@ -181,6 +205,8 @@ def test_thresholds_by_hand():
     assert apply_thresholds(probs, (0.25, 0.1)).tolist() == [2, 2, 1]
     assert apply_thresholds(probs, (0.9, 0.9)).tolist() == [0, 0, 0]
     empty = count_thresholds(np.zeros((1, 4), np.float32), np.zeros(4, int))
-    assert tune_thresholds([empty]) == (0.5,)
+    assert tune_thresholds([empty], "dice") == (0.5,)
     with pytest.raises(ValueError, match="at least one"):
-        tune_thresholds([])
+        tune_thresholds([], "dice")
+    with pytest.raises(ValueError, match="one number of labels"):
+        tune_thresholds([empty, count_thresholds(np.zeros((3, 4), np.float32), np.zeros(4, int))], "dice")

@@ -72,7 +72,10 @@ def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> in
         0
     """
     if isinstance(slice_axis, int | np.integer) and not isinstance(slice_axis, bool):
-        return int(slice_axis)
+        if not -num_axes <= slice_axis < num_axes:
+            expected = f"an axis from 0 to {num_axes - 1}, or from the end, of {num_axes} spatial axes"
+            raise ValueError(wrong("find_slice_axis", "slice_axis", expected, slice_axis))
+        return int(slice_axis) % num_axes
     if slice_axis not in ANATOMICAL_AXES:
         expected = f"an axis number or one of {', '.join(map(repr, ANATOMICAL_AXES))}"
         raise ValueError(wrong("find_slice_axis", "slice_axis", expected, repr(slice_axis)))

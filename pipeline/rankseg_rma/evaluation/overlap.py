@@ -9,8 +9,8 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 
-# Label maps with higher values are renumbered before counting, so that the table of pairs stays small.
-_LARGEST_TABLE = 1024
+# Most labels, and most entries of the table of pairs before label maps with high values are renumbered.
+_MOST_LABELS, _LARGEST_TABLE = 1024, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,15 @@ def count_pairs(prediction: Any, reference: Any, axis: int | None = None) -> Lab
         raise ValueError(
             wrong("count_pairs", "prediction", f"of the reference's shape {reference.shape}", prediction.shape)
         )
+    axis = None if axis is None else range(prediction.ndim)[axis]
     highest = max(int(prediction.max(initial=0)), int(reference.max(initial=0)))
     values = np.arange(highest + 1)
-    if highest >= _LARGEST_TABLE:
+    num_units = 1 if axis is None else prediction.shape[axis]
+    if highest > 1 and num_units * (highest + 1) ** 2 > _LARGEST_TABLE:
         values, prediction, reference = _renumber(prediction, reference)
     if prediction.flags.f_contiguous and reference.flags.f_contiguous:  # as NIfTI is read: no copy is needed
         prediction, reference = prediction.T, reference.T
-        axis = None if axis is None else prediction.ndim - 1 - axis % prediction.ndim
+        axis = None if axis is None else prediction.ndim - 1 - axis
     shape = prediction.shape
     units = (1, 1, -1) if axis is None else (int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :])))
     if not prediction.size:
@@ -126,8 +128,8 @@ def _renumber(prediction: Any, reference: Any) -> tuple[Any, Any, Any]:
     seen[prediction.ravel(order="K")] = True
     seen[reference.ravel(order="K")] = True
     values = np.flatnonzero(seen)
-    if len(values) > _LARGEST_TABLE:
-        raise ValueError(wrong("count_pairs", "label maps", f"of at most {_LARGEST_TABLE} labels", len(values)))
+    if len(values) > _MOST_LABELS:
+        raise ValueError(wrong("count_pairs", "label maps", f"of at most {_MOST_LABELS} labels", len(values)))
     place = np.zeros(65536, np.uint16)
     place[values] = np.arange(len(values))
     return values, place[prediction], place[reference]

@@ -276,6 +276,18 @@ COLUMNS: dict[str, dict[str, str]] = {
         "aurc_random": "the same for a random order",
         "failure_below": "real score that counts as a failure",
     },
+    "advice_cases.csv": {
+        "case_id": _CASE["case_id"],
+        "label": "label number",
+        "label_name": "its name",
+        "unit": "unit that was decoded and scored: volume or slice",
+        "decoder": "argmax, rma (with a temperature of other cases), rma_untempered, or threshold (tuned on others)",
+        "metric": "name of the score",
+        "value": "the score",
+        "status": _STATUS,
+        "empty_policy": "as in cases.csv",
+        "temperature": "temperature that decoded it",
+    },
     "advice.csv": {
         "unit": "unit that was decoded and scored: volume or slice",
         "arm": "rma (temperature fitted on other cases), rma_untempered, or threshold (tuned on other cases)",

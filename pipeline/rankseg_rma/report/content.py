@@ -38,6 +38,7 @@ class Tables:
     expected: pandas.DataFrame = field(default_factory=_empty)
     quality: pandas.DataFrame = field(default_factory=_empty)
     summary: pandas.DataFrame = field(default_factory=_empty)
+    burden: pandas.DataFrame = field(default_factory=_empty)
 
     @property
     def is_pair(self) -> bool:

@@ -1,8 +1,10 @@
 """Tables from tidy rows: MONAI's three files, and what a terminal shows."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas
@@ -22,16 +24,19 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
     table = dice.pivot(index="case_id", columns="label", values="value")[list(dict.fromkeys(dice["label"]))]
     values = table.to_numpy(np.float64)
     folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    names = ("metrics.csv", "mean_dice_raw.csv", "mean_dice_summary.csv")
+    with TemporaryDirectory(dir=folder, prefix=".partial") as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a mean over nothing is NaN, as MONAI writes it
         write_metrics_reports(
-            folder,
+            temporary,
             images=[str(predictions / case_id) for case_id in table.index],
             metrics={"mean_dice": float(np.nanmean(values))},
             metric_details={"mean_dice": values},
             summary_ops="*",
         )
-    return [folder / name for name in ("metrics.csv", "mean_dice_raw.csv", "mean_dice_summary.csv")]
+        for name in names:
+            os.replace(Path(temporary) / name, folder / name)
+    return [folder / name for name in names]
 
 
 def format_interval(low: float, high: float) -> str:

@@ -16,7 +16,7 @@ from rankseg_rma.report.columns import COLUMNS
 from rankseg_rma.report.tables import format_interval
 from rankseg_rma.report.wording import describe_doubt
 from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, voxel_volume_ml
-from rankseg_rma.workflows.comparison import MACRO, pair_rows
+from rankseg_rma.workflows.comparison import MACRO, PairingRule, pair_rows
 from rankseg_rma.workflows.evaluation import list_references
 from rankseg_rma.workflows.inference import find_inputs
 from rankseg_rma.workflows.outcome import Outcome, describe_failure, track, write_csv
@@ -36,8 +36,9 @@ class _Case:
     patient: str
     path: Path
     reference: Path
+    num_classes: int
     sample: tuple[Any, Any]
-    counts: ThresholdCounts
+    counts: Mapping[str, ThresholdCounts]
 
 
 def advise(
@@ -57,20 +58,22 @@ def advise(
     Args:
         probabilities: probability volumes, before any temperature, and folders of them.
         references: folder of label maps.
-        out: gets advice.csv, cases.csv and advice.txt.
+        out: gets advice.csv, advice_cases.csv and advice.txt.
         metric: "dice" or "iou".
         slice_axis: for the slice unit.
         cluster: patient of a case, as for `evaluate_masks`.
         folds: number of folds; at most one per patient.
     """
     outcome = Outcome(out)
-    cases = _read_cases(find_inputs(probabilities), list_references(references), cluster, outcome)
+    cases = _read_cases(find_inputs(probabilities), list_references(references), slice_axis, cluster, outcome)
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         advice = "A temperature must come from other patients than those it is judged on."
         raise ValueError(wrong("advise", "patients", "at least 2 with references", len(patients), advice=advice))
     fold_of = _folds_of(patients, min(folds, len(patients)))
-    fitted = {fold: _fit([c for c in cases if fold_of[c.patient] != fold]) for fold in sorted(set(fold_of.values()))}
+    fitted = {
+        fold: _fit([c for c in cases if fold_of[c.patient] != fold], metric) for fold in sorted(set(fold_of.values()))
+    }
     names = _label_names(probabilities)
     rows: list[dict[str, Any]] = []
     for case in track(cases, "decoding", len(cases)):
@@ -83,7 +86,7 @@ def advise(
     if scores.empty:
         return outcome
     advice_rows = _compare(scores, metric, cluster, bool(outcome.failed))
-    outcome.written.append(write_csv(out / "cases.csv", scores, _CASE_COLUMNS))
+    outcome.written.append(write_csv(out / "advice_cases.csv", scores, COLUMNS["advice_cases.csv"]))
     outcome.written.append(write_csv(out / "advice.csv", advice_rows, COLUMNS["advice.csv"]))
     temperatures = [temperature for temperature, _ in fitted.values()]
     outcome.notes += _word(pandas.DataFrame(advice_rows), scores, temperatures, metric, len(patients))
@@ -94,12 +97,12 @@ def advise(
     return outcome
 
 
-_CASE_COLUMNS = ("case_id", "label", "label_name", "unit", "decoder", "metric", "value", "status", "empty_policy",
-                 "temperature")  # fmt: skip
-
-
 def _read_cases(
-    files: Mapping[str, Path], references: Mapping[str, Path], cluster: str | None, outcome: Outcome
+    files: Mapping[str, Path],
+    references: Mapping[str, Path],
+    slice_axis: str | int,
+    cluster: str | None,
+    outcome: Outcome,
 ) -> list[_Case]:
     from rankseg_rma.training import sample_log_probs
 
@@ -109,11 +112,16 @@ def _read_cases(
             if case_id not in references:
                 raise FileNotFoundError(wrong("advise", "references", f"with a label map {case_id}.*", "none"))
             patient = patient_of(case_id, cluster)
-            probs, labels, _ = _load(path, references[case_id])
+            probs, labels, affine = _load(path, references[case_id])
+            if cases and len(probs) != cases[0].num_classes:
+                got = f"{len(probs)} where {cases[0].case_id} has {cases[0].num_classes}"
+                raise ValueError(wrong("advise", "probabilities", "of one number of classes", got))
             log_probs, target = sample_log_probs(probs, labels)
             step = -(-len(target) // _MAX_VOXELS_PER_CASE) or 1
-            sample, counts = (log_probs[::step], target[::step]), count_thresholds(probs.numpy(), labels)
-            cases.append(_Case(case_id, patient, path, references[case_id], sample, counts))
+            axes = {"volume": None, "slice": find_slice_axis(affine, slice_axis)}
+            counts = {unit: count_thresholds(probs.numpy(), labels, axis) for unit, axis in axes.items()}
+            sample = (log_probs[::step], target[::step])
+            cases.append(_Case(case_id, patient, path, references[case_id], len(probs), sample, counts))
         except Exception as error:  # one bad case must not cost the answer
             outcome.failed[case_id] = describe_failure(error, path)
     return cases
@@ -140,8 +148,8 @@ def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
     return {patients[index]: int(place % folds) for place, index in enumerate(order)}
 
 
-def _fit(cases: Sequence[_Case]) -> tuple[float, tuple[float, ...]]:
-    """Temperature and thresholds from some cases."""
+def _fit(cases: Sequence[_Case], metric: str) -> tuple[float, dict[str, tuple[float, ...]]]:
+    """Temperature, and the thresholds by unit, from some cases."""
     import torch
 
     from rankseg_rma.training import fit_temperature
@@ -154,22 +162,21 @@ def _fit(cases: Sequence[_Case]) -> tuple[float, tuple[float, ...]]:
         return torch.cat([(-log_probs.exp()).log1p().clamp_min(-27.6), log_probs], dim=1), target
 
     found = fit_temperature(two_classes(case.sample) for case in cases)
-    return found["temperature"], tune_thresholds([case.counts for case in cases])
+    thresholds = {unit: tune_thresholds([case.counts[unit] for case in cases], metric) for unit in UNITS}
+    return found["temperature"], thresholds
 
 
 def _label_names(probabilities: Sequence[Path]) -> list[str]:
-    """Names from the labels.json beside the probabilities, when there is one."""
-    import json
+    """Names from the labels.json beside the probabilities, when all folders agree."""
+    from rankseg_rma.workflows.inference import read_label_names
 
-    folders = [path if path.is_dir() else path.parent for path in probabilities]
-    files = [folder / "labels.json" for folder in folders if (folder / "labels.json").is_file()]
-    return list(json.loads(files[0].read_text(encoding="utf-8"))) if files else []
+    return read_label_names([path if path.is_dir() else path.parent for path in probabilities])
 
 
 def _score(
     case: _Case,
     temperature: float,
-    thresholds: Sequence[float],
+    thresholds: Mapping[str, Sequence[float]],
     metric: str,
     slice_axis: str | int,
     names: Sequence[str],
@@ -180,14 +187,16 @@ def _score(
     probs, labels, affine = _load(case.path, case.reference)
     held = Probabilities(probs, affine)
     axis = find_slice_axis(affine, slice_axis)
-    shared = {"argmax": decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"],
-              "threshold": apply_thresholds(probs.numpy(), thresholds)}  # fmt: skip
+    argmax = decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"]
     rows = []
     for unit in UNITS:
         score = find_metric(metric if unit == "volume" else f"slice_{metric}")
         for arm in ARMS:
-            mask = shared.get(arm)
-            if mask is None:
+            if arm == "argmax":
+                mask = argmax
+            elif arm == "threshold":
+                mask = apply_thresholds(probs.numpy(), thresholds[unit])
+            else:
                 scale = temperature if arm == "rma" else None
                 mask = decode(held, ("rma",), DecodeOptions(metric, unit, axis, temperature=scale))[0]["rma"]
             pairs = count_pairs(mask, labels, axis)
@@ -206,9 +215,10 @@ def _score(
 
 def _compare(scores: pandas.DataFrame, metric: str, cluster: str | None, partial: bool) -> list[dict[str, Any]]:
     rows = []
+    labels = list(dict.fromkeys(scores["label"]))
     for unit in UNITS:
-        part = scores[scores["unit"] == unit]
-        for row in pair_rows(part, ARMS, cluster, metric if unit == "volume" else f"slice_{metric}", partial):
+        rule = PairingRule(ARMS, cluster, labels, metric if unit == "volume" else f"slice_{metric}", partial)
+        for row in pair_rows(scores[scores["unit"] == unit], rule):
             rows.append({**row, "arm": row["second"], "score_unit": row["unit"], "unit": unit})
     return rows
 
@@ -256,7 +266,8 @@ def _verdict(overall: pandas.DataFrame, unit: str) -> str:
     else:
         text = f"use RMA with the temperature ({size})"
         if threshold["mean"] > best["mean"]:
-            text += f"; one tuned threshold per label does better here ({100 * threshold['mean']:+z.2f})"
+            interval = format_interval(threshold["low"], threshold["high"])
+            text += f"; one tuned threshold per label is ahead of it ({100 * threshold['mean']:+z.2f}, {interval})"
     if plain["high"] < 0:
         text += f"; without a temperature RMA would lose ({100 * plain['mean']:+z.2f})"
     return text

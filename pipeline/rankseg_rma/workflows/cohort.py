@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.evaluation import IOU_THRESHOLDS, Overlap
+from rankseg_rma.evaluation import IOU_THRESHOLDS, Overlap, recist_sum_mm
 from rankseg_rma.evaluation.calibration import CalibrationCounts
 from rankseg_rma.evaluation.lesions import count_detection, recall_by_volume
 from rankseg_rma.evaluation.metric import dice_of, iou_of
 from rankseg_rma.evaluation.quality import judge_quality
 from rankseg_rma.evaluation.volumetry import agree_volumes, compare_burden
 from rankseg_rma.workflows.outcome import DECODERS, read_rows
-from rankseg_rma.workflows.scoring import CaseScores
+from rankseg_rma.workflows.scoring import CaseScores, Structure
 
 KEYS = ["label", "label_name"]
 # Dice below this counts as a failed segmentation when expected scores are judged.
@@ -65,15 +65,25 @@ def summary_rows(scores: pandas.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def volume_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> pandas.DataFrame:
-    """Volumes of each mask in mL; the rows of decoder "expected" hold the sum of probabilities."""
+def volume_rows(
+    scores: pandas.DataFrame, told: pandas.DataFrame, arms: Sequence[str], notes: list[str]
+) -> pandas.DataFrame:
+    """Volumes of each mask in mL; the rows of decoder "expected" hold the sum of probabilities.
+
+    That sum is of the run of the first of ``arms`` that has one; a note says when another run's differs.
+    """
     one = scores.drop_duplicates(["case_id", "label", "decoder"])
     table = one[["case_id", *KEYS, "decoder"]].assign(
         reference_ml=one["n_reference"] * one["voxel_ml"], prediction_ml=one["n_prediction"] * one["voxel_ml"]
     )
-    if not expected.empty:
-        sums = expected.drop_duplicates(["case_id", "label"])[["case_id", "label", "expected_volume_ml"]]
-        model = table.drop_duplicates(["case_id", "label"]).merge(sums, on=["case_id", "label"])
+    sums = {} if told.empty else dict(list(told.groupby("decoder", sort=False)))
+    order = [name for name in dict.fromkeys(arms) if name in sums]
+    if order:
+        chosen = sums[order[0]].set_index(["case_id", "label"])["expected_volume_ml"]
+        others = [name for name in order[1:] if not _same_sums(chosen, sums[name])]
+        if others:
+            notes.append(f"the sum of probabilities shown is of {order[0]}'s run; others differ: {', '.join(others)}")
+        model = table.drop_duplicates(["case_id", "label"]).merge(chosen.reset_index(), on=["case_id", "label"])
         model = model.assign(decoder="expected", prediction_ml=model.pop("expected_volume_ml"))
         table = pandas.concat([table, model], ignore_index=True)
     difference = table["prediction_ml"] - table["reference_ml"]
@@ -81,10 +91,35 @@ def volume_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> pandas.
     return table.assign(difference_ml=difference, difference_percent=percent)
 
 
+def _same_sums(chosen: pandas.Series, other: pandas.DataFrame) -> bool:
+    mine = other.set_index(["case_id", "label"])["expected_volume_ml"]
+    return bool(np.allclose(mine, chosen.reindex(mine.index), rtol=1e-6, equal_nan=True))
+
+
+def recist_rows(lesions: pandas.DataFrame, structures: Sequence[Structure]) -> list[dict[str, Any]]:
+    """Sum of the largest axial diameters per case and decoder, of the named single labels that are lesions.
+
+    Every label counts as an organ of its own; regions would count a lesion twice, and labels without a name may be
+    organs.
+    """
+    wanted = [one.key for one in structures if one.is_lesion and len(one.members) == 1 and one.name != one.key]
+    lesions = lesions[lesions["label"].isin(wanted)] if len(lesions) else lesions
+    rows = []
+    for (case_id, decoder), part in lesions.groupby(["case_id", "decoder"], sort=False) if len(lesions) else ():
+        sums = [
+            recist_sum_mm(mine["diameter_mm"].to_numpy(), mine["label"].tolist())
+            for mine in (part[part["side"] == "reference"], part[part["side"] == "prediction"])
+        ]
+        percent = 100 * (sums[1] - sums[0]) / sums[0] if sums[0] else float("nan")
+        rows.append({"case_id": case_id, "decoder": decoder, "reference_mm": sums[0], "prediction_mm": sums[1],
+                     "difference_mm": sums[1] - sums[0], "difference_percent": percent})  # fmt: skip
+    return rows
+
+
 def agreement_rows(volumes: pandas.DataFrame, burden: pandas.DataFrame) -> list[dict[str, Any]]:
     """Agreement of volumes with the reference per label and decoder, and of the tumour burden where there is one."""
     rows = []
-    for (label, label_name, decoder), part in volumes.groupby([*KEYS, "decoder"], sort=False):
+    for (label, label_name, decoder), part in volumes.groupby([*KEYS, "decoder"], sort=False) if len(volumes) else ():
         row = {"label": label, "label_name": label_name, "decoder": decoder}
         row |= vars(agree_volumes(part["reference_ml"].to_numpy(), part["prediction_ml"].to_numpy()))
         mine = burden[(burden["label"] == label) & (burden["decoder"] == decoder)] if not burden.empty else burden
@@ -99,12 +134,13 @@ def detection_rows(cases: Sequence[CaseScores], names: Mapping[str, str]) -> lis
     """Detection pooled over cases, per decoder, label and IoU threshold; recall also by volume of the lesion."""
     grouped: dict[tuple[str, str], list[Any]] = {}
     for case in cases:
-        for key, match in case.matches.items():
-            grouped.setdefault(key, []).append(match)
+        for decoder, arm in case.arms.items():
+            for label, match in arm.matches.items():
+                grouped.setdefault((decoder, label), []).append(match)
     rows = []
     for (decoder, label), matches in grouped.items():
         # A case without any lesion has no match of its own but counts as a case.
-        num_cases = len({case.case_id for case in cases if decoder in case.sha256})
+        num_cases = len([case for case in cases if decoder in case.arms])
         for place, threshold in enumerate(IOU_THRESHOLDS):
             shared = {"label": label, "label_name": names[label], "decoder": decoder, "iou_threshold": threshold}
             pooled = vars(count_detection(matches, place)) | {"num_cases": num_cases}
@@ -115,22 +151,41 @@ def detection_rows(cases: Sequence[CaseScores], names: Mapping[str, str]) -> lis
     return rows
 
 
-def calibration_rows(
-    cases: Sequence[CaseScores], names: Sequence[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of calibration.csv (pooled, and per case) and of reliability.csv (pooled)."""
+def pool_calibration(cases: Sequence[CaseScores], failed: dict[str, str]) -> dict[str, CalibrationCounts]:
+    """Counts of all cases by temperature; a case with another number of classes is left out and named."""
     pooled: dict[str, CalibrationCounts] = {}
-    rows, bins = [], []
+    for case in cases:
+        for temperature, counts in case.calibration.items():
+            held = pooled.get(temperature)
+            if held is not None and len(held.classes) != len(counts.classes):
+                failed[f"probabilities/{case.case_id}"] = (
+                    f"{len(counts.classes)} classes where the cases before have {len(held.classes)}"
+                )
+                continue
+            pooled[temperature] = counts if held is None else held + counts
+    return pooled
+
+
+def calibration_rows(cases: Sequence[CaseScores], pooled: Mapping[str, CalibrationCounts]) -> list[dict[str, Any]]:
+    """Calibration of all voxels pooled, and per case."""
+    rows = []
+    for temperature, counts in pooled.items():
+        rows += _measures("pooled", "", temperature, counts)
     for case in cases:
         for temperature, counts in case.calibration.items():
             rows += _measures("case", case.case_id, temperature, counts)
-            pooled[temperature] = pooled[temperature] + counts if temperature in pooled else counts
-    for temperature, counts in pooled.items():
-        rows = _measures("pooled", "", temperature, counts) + rows
-        for index, name in enumerate(names, start=1):
-            for part in counts.reliability(index):
-                bins.append({"label": str(index), "label_name": name, "temperature": temperature, **vars(part)})
-    return rows, bins
+    return rows
+
+
+def reliability_rows(pooled: Mapping[str, CalibrationCounts], structures: Sequence[Structure]) -> list[dict[str, Any]]:
+    """Frequency by probability of every foreground class, pooled over cases."""
+    names = {one.members[0]: one.name for one in structures if len(one.members) == 1}
+    return [
+        {"label": str(label), "label_name": names.get(label, str(label)), "temperature": temperature, **vars(part)}
+        for temperature, counts in pooled.items()
+        for label in range(1, len(counts.classes))
+        for part in counts.reliability(label)
+    ]
 
 
 def _measures(scope: str, case_id: str, temperature: str, counts: CalibrationCounts) -> list[dict[str, Any]]:
@@ -155,7 +210,9 @@ def expected_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> panda
 
 def quality_rows(expected: pandas.DataFrame) -> list[dict[str, Any]]:
     """How well expected scores foretell real ones, per label and decoder."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if expected.empty:
+        return rows
     for (label, label_name, decoder), part in expected.groupby([*KEYS, "decoder"], sort=False):
         judged = judge_quality(
             part["expected_score"].to_numpy(), part["real_score"].to_numpy(), failure_below=FAILURE_BELOW

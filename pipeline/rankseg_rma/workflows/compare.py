@@ -1,14 +1,30 @@
 """The command that compares two folders of masks; a third arm may be a tuned threshold."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.datasets import patient_of
+from rankseg_rma.evaluation import as_label_map
 from rankseg_rma.evaluation.threshold import apply_thresholds, count_thresholds, tune_thresholds
-from rankseg_rma.volumes import list_volumes, read_volume, same_grid, write_text, write_volume
+from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, same_grid, write_text, write_volume
 from rankseg_rma.workflows.evaluation import EvaluationOptions, evaluate_masks, find_arms, list_references
 from rankseg_rma.workflows.outcome import Outcome, describe_failure, track
+
+THRESHOLD = "threshold"
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """Cases to tune on and cases to decode, by case id, and where the masks go."""
+
+    validation: Mapping[str, Path]
+    judged: Mapping[str, Path]
+    references: Mapping[str, Path]
+    folder: Path
+    options: EvaluationOptions
 
 
 def compare_folders(
@@ -18,64 +34,83 @@ def compare_folders(
 
     Args:
         predictions: as for `find_arms`, two decoders or more.
-        references: as for `list_references`.
+        references: as for `list_references`; of the validation cases too.
         out: folder to fill.
-        validation: folder of probabilities of validation cases; adds the arm "threshold", whose masks come from
-            ``options.probabilities`` and are written to OUT/masks/threshold.
+        validation: folder of probabilities of validation cases, of other patients than those compared; adds the arm
+            "threshold", whose masks come from ``options.probabilities`` and are written to OUT/masks/threshold. Its
+            thresholds are tuned for the score of the report, by slices when that is a score of slices.
         options: what to score.
     """
     arms = find_arms(predictions)
     if len(arms) < 2:
         raise ValueError(wrong("compare", "folders", "two decoders", ", ".join(arms)))
-    failed: dict[str, str] = {}
-    entries = [f"{name}={folder}" for name, folder in arms.items()]
-    if validation is not None:
-        if options.probabilities is None:
-            advice = "The thresholds are applied to the probabilities of the compared cases: give --probabilities."
-            raise ValueError(wrong("compare", "validation", "given with probabilities", validation, advice=advice))
-        folder = out / "masks" / "threshold"
-        failed = _write_threshold_masks(validation, options.probabilities, references, folder, options)
-        entries.append(f"threshold={folder}")
-    outcome = evaluate_masks(entries, references, out, options)
-    outcome.failed = {**failed, **outcome.failed}
-    return outcome
+    if validation is None:
+        return evaluate_masks(arms, references, out, options)
+    if options.probabilities is None:
+        advice = "The thresholds are applied to the probabilities of the compared cases: give --probabilities."
+        raise ValueError(wrong("compare", "validation", "given with probabilities", validation, advice=advice))
+    if THRESHOLD in arms:
+        raise ValueError(wrong("compare", "folders", f"not named {THRESHOLD}", THRESHOLD, advice="Use NAME=DIR."))
+    known, tuned_on = list_references(references), list_volumes(validation)
+    wanted = set(known if options.only is None else options.only) - set(tuned_on)
+    judged = {case_id: path for case_id, path in list_volumes(options.probabilities).items() if case_id in wanted}
+    _require_other_patients(tuned_on, list_volumes(options.probabilities), options, validation)
+    outcome = Outcome(out)
+    tuning = _Tuning(tuned_on, judged, known, out / "masks" / THRESHOLD, options)
+    _write_threshold_masks(tuning, outcome)
+    arms[THRESHOLD] = tuning.folder
+    return evaluate_masks(arms, references, out, replace(options, only=wanted), outcome)
 
 
-def _write_threshold_masks(
-    validation: Path, probabilities: Path, references: Path, folder: Path, options: EvaluationOptions
-) -> dict[str, str]:
-    """Tune one threshold per label on the validation cases, decode the others with it; returns the faults."""
-    from rankseg_rma.probabilities import read_probabilities
-
-    tuning, judged, labels = list_volumes(validation), list_volumes(probabilities), list_references(references)
+def _require_other_patients(
+    validation: Mapping[str, Path], judged: Mapping[str, Path], options: EvaluationOptions, folder: Path
+) -> None:
     if options.only is not None:
         judged = {case_id: path for case_id, path in judged.items() if case_id in options.only}
-    both = sorted(set(tuning) & set(judged))
+    mine, theirs = ({patient_of(case_id, options.cluster) for case_id in cases} for cases in (validation, judged))
+    both = sorted(mine & theirs)
     if both:
-        got = f"{len(both)} cases in both, for example {both[0]}"
-        raise ValueError(wrong("compare", "validation", "other cases than those compared", got, path=validation))
-    failed, counts = {}, []
-    for case_id, path in track(tuning.items(), "tuning the threshold", len(tuning)):
+        got = f"{len(both)} patients in both, for example {both[0]}"
+        raise ValueError(wrong("compare", "validation", "of other patients than those compared", got, path=folder))
+
+
+def _write_threshold_masks(tuning: _Tuning, outcome: Outcome) -> None:
+    """Tune one threshold per label on the validation cases, and decode the others with it."""
+    from rankseg_rma.probabilities import read_probabilities
+    from rankseg_rma.workflows.outputs import files_of_earlier_run
+
+    metric = tuning.options.metric.removeprefix("slice_").removesuffix("_all")
+    metric = metric if metric in ("dice", "iou") else "dice"
+    by_slice = tuning.options.metric.startswith("slice_")
+    counts = {}
+    for case_id, path in track(tuning.validation.items(), "tuning the threshold", len(tuning.validation)):
         try:
-            held, reference = read_probabilities(path), read_volume(labels[case_id]) if case_id in labels else None
-            if reference is None:
+            if case_id not in tuning.references:
                 raise FileNotFoundError(wrong("compare", "references", f"with a label map {case_id}.*", "none"))
+            held, reference = read_probabilities(path), read_volume(tuning.references[case_id])
             fault = same_grid(held.probs.shape[1:], held.affine, reference.array.shape, reference.affine)
             if fault:
                 raise ValueError(wrong("compare", "validation", "on the reference's grid", fault, path=path))
-            counts.append(count_thresholds(held.probs.numpy(), reference.array))
+            axis = find_slice_axis(held.affine, tuning.options.slice_axis) if by_slice else None
+            labels = as_label_map("reference", reference.array)
+            counts[case_id] = count_thresholds(held.probs.numpy(), labels, axis)
         except Exception as error:  # one bad case must not cost the cohort
-            failed[f"validation/{case_id}"] = describe_failure(error, path)
-    thresholds = tune_thresholds(counts)
-    text = {"thresholds": list(thresholds), "num_cases": len(counts), "case_ids": sorted(set(tuning) - set(failed))}
-    write_text(folder.parent / "thresholds.json", json.dumps(text, indent=1))
-    for stale in list_volumes(folder).values() if folder.is_dir() else ():
-        stale.unlink()  # of an earlier run
-    for case_id, path in track(judged.items(), "decoding with the threshold", len(judged)):
+            outcome.failed[f"validation/{case_id}"] = describe_failure(error, path)
+    thresholds = tune_thresholds(list(counts.values()), metric)
+    told = {"thresholds": list(thresholds), "metric": metric, "unit": "slice" if by_slice else "volume",
+            "num_cases": len(counts), "case_ids": sorted(counts)}  # fmt: skip
+    record = tuning.folder.parent / "thresholds.json"
+    write_text(record, json.dumps(told, indent=1))
+    outcome.written.append(record)
+    for stale in files_of_earlier_run(outcome.out):
+        if stale.parent == tuning.folder.resolve():
+            stale.unlink(missing_ok=True)
+    for case_id, path in track(tuning.judged.items(), "decoding with the threshold", len(tuning.judged)):
         try:
             held = read_probabilities(path)
             mask = apply_thresholds(held.probs.numpy(), thresholds)
-            write_volume(folder / f"{case_id}.nii.gz", mask, held.affine, held.header)
+            file = tuning.folder / f"{case_id}.nii.gz"
+            write_volume(file, mask, held.affine, held.header)
+            outcome.written.append(file)
         except Exception as error:
-            failed[f"threshold/{case_id}"] = describe_failure(error, path)
-    return failed
+            outcome.failed[f"{THRESHOLD}/{case_id}"] = describe_failure(error, path)

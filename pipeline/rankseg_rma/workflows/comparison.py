@@ -1,6 +1,7 @@
 """Decoder against decoder over the cases of a cohort: rows of paired.csv and strata.csv from the rows of cases.csv."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from rankseg_rma.evaluation import adjust_holm, compare_pairs, find_metric, stra
 
 NUM_RESAMPLES, SEED = 10_000, 0
 MACRO = "mean"
+# Stratum of the cases that the dividing number is not defined for.
+WITHOUT = "none in the reference"
 # A case has moved beyond 1, 5 or 10 points of a fraction, or as many units (mm, mL, lesions) of other metrics.
 _MARGINS = (1.0, 5.0, 10.0)
 # The metric that a decoder maximises, by the metric and unit that it was told.
@@ -34,51 +37,66 @@ def optimised_metric(expected: pandas.DataFrame) -> str:
     return _OPTIMISED.get((told.iloc[0, 0], told.iloc[0, 1]), "") if len(told) == 1 else ""
 
 
-def pair_rows(
-    scores: pandas.DataFrame, arms: Sequence[str], cluster: str | None, optimised: str, partial: bool
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class PairingRule:
+    """How decoders are compared.
+
+    Attributes:
+        arms: names of the decoders; the others are compared with the first.
+        cluster: patient of a case, as for `patient_of`; None: every case alone.
+        averaged: labels whose mean is a case's overall score; empty for none.
+        optimised: the metric that RMA was told to maximise; empty when it is not known.
+        partial: some case is missing, failed or left out.
+    """
+
+    arms: Sequence[str]
+    cluster: str | None
+    averaged: Sequence[str]
+    optimised: str
+    partial: bool
+
+
+def pair_rows(scores: pandas.DataFrame, rule: PairingRule) -> list[dict[str, Any]]:
     """Every later decoder against the first, per label and metric, and for the mean over labels.
 
     Only cases where both scores are defined are paired. The mean over labels of a case takes the labels where both
-    are defined; regions do not enter it unless there is nothing else. Holm's correction is over the labels of one
-    metric and pair of decoders.
+    are defined. Holm's correction is over the labels of one metric and pair of decoders.
     """
-    if len(arms) < 2 or scores.empty:
-        return []
     rows: list[dict[str, Any]] = []
-    for second in arms[1:]:
+    first = rule.arms[0]
+    for second in rule.arms[1:]:
         for metric_name, part in scores.groupby("metric", sort=False):
             metric = find_metric(str(metric_name))
             if not metric.better:
                 continue
-            tables = _tables_of(part, arms[0], second)
             found = []
-            for (label, label_name), table in tables.items():
-                row = _compare(table, arms[0], second, cluster, metric.better, metric.unit)
+            for (label, label_name), table in _tables_of(part, first, second, rule.averaged).items():
+                row = _compare(table, first, second, rule.cluster, metric.better, metric.unit)
                 if row:
                     found.append({
                         "label": label, "label_name": label_name, "metric": metric.name, "unit": metric.unit,
-                        "better": metric.better, "optimised": metric.name == optimised, "first": arms[0],
-                        "second": second, **row, "empty_policy": part["empty_policy"].iloc[0], "partial": partial,
+                        "better": metric.better, "optimised": metric.name == rule.optimised, "first": first,
+                        "second": second, **row, "empty_policy": part["empty_policy"].iloc[0],
+                        "partial": rule.partial,
                     })  # fmt: skip
             _add_holm(found)
             rows += found
     return rows
 
 
-def _tables_of(part: pandas.DataFrame, first: str, second: str) -> dict[tuple[str, str], pandas.DataFrame]:
+def _tables_of(
+    part: pandas.DataFrame, first: str, second: str, averaged: Sequence[str]
+) -> dict[tuple[str, str], pandas.DataFrame]:
     """Per label a frame of case by decoder (NaN where undefined), and the mean over labels last."""
     wide = part.pivot(index=["label", "label_name", "case_id"], columns="decoder", values="value")
     wide = wide.reindex(columns=[first, second])
     order = part[["label", "label_name"]].drop_duplicates().itertuples(index=False, name=None)
     tables = {key: wide.loc[key] for key in order}
-    single = [key for key in tables if "+" not in key[0]] or list(tables)
-    if len(single) > 1:
+    entering = [label for label, _ in tables if label in set(averaged)]
+    if len(entering) > 1:
         both = wide.loc[wide.notna().all(axis=1)].reset_index()
-        both = both[both["label"].isin([label for label, _ in single])]
-        macro = both.groupby("case_id")[[first, second]].mean()
-        cases = part["case_id"].drop_duplicates().sort_values()
-        tables[MACRO, MACRO] = macro.reindex(cases)
+        macro = both[both["label"].isin(entering)].groupby("case_id")[[first, second]].mean()
+        tables[MACRO, MACRO] = macro.reindex(part["case_id"].drop_duplicates().sort_values())
     return tables
 
 
@@ -112,35 +130,32 @@ def strata_rows(
     scores: pandas.DataFrame,
     lesions: pandas.DataFrame,
     expected: pandas.DataFrame,
-    arms: Sequence[str],
     metric_name: str,
-    cluster: str | None,
+    rule: PairingRule,
 ) -> list[dict[str, Any]]:
     """The comparison within tertiles of reference volume, number of reference lesions and predicted uncertainty.
 
-    The predicted uncertainty is 1 minus the expected score of the second decoder's mask (inference.csv).
+    Cases whose reference lacks the label are a stratum of their own. The predicted uncertainty is 1 minus the expected
+    score of the second decoder's mask (inference.csv).
     """
-    part = scores[scores["metric"] == metric_name]
-    if len(arms) < 2 or part.empty:
-        return []
-    metric = find_metric(metric_name)
-    rows: list[dict[str, Any]] = []
-    for second in arms[1:]:
-        for (label, label_name), table in _tables_of(part, arms[0], second).items():
-            if label == MACRO:
-                continue
-            mine = part[(part["label"] == label) & (part["decoder"] == arms[0])].set_index("case_id")
-            for stratum_by, values in _strata_values(mine, lesions, expected, (arms[0], second), label).items():
-                names = stratify(values.reindex(table.index).to_numpy(np.float64))
-                for stratum in ("low", "middle", "high"):
-                    inside = table[np.asarray(names) == stratum]
-                    row = _compare(inside, arms[0], second, cluster, metric.better, metric.unit)
+    part, metric, rows = scores[scores["metric"] == metric_name], find_metric(metric_name), []
+    first = rule.arms[0]
+    for second in rule.arms[1:]:
+        for (label, label_name), table in _tables_of(part, first, second, ()).items():
+            mine = part[(part["label"] == label) & (part["decoder"] == first)].set_index("case_id")
+            for stratum_by, values in _strata_values(mine, lesions, expected, (first, second), label).items():
+                values = values.reindex(table.index)
+                names = np.array(stratify(values.to_numpy(np.float64)))
+                names = np.where(names == "undefined", WITHOUT, names)
+                for stratum in (WITHOUT, "low", "middle", "high"):
+                    inside = table[names == stratum]
+                    row = _compare(inside, first, second, rule.cluster, metric.better, metric.unit)
                     if row:
-                        limits = values.reindex(inside.index)
+                        limits = values[inside.index]
                         rows.append({
                             "stratum_by": stratum_by, "stratum": stratum, "from": float(limits.min()),
                             "to": float(limits.max()), "label": label, "label_name": label_name,
-                            "metric": metric_name, "first": arms[0], "second": second, **row,
+                            "metric": metric_name, "first": first, "second": second, **row,
                             "empty_policy": part["empty_policy"].iloc[0],
                         })  # fmt: skip
     return rows
@@ -149,14 +164,14 @@ def strata_rows(
 def _strata_values(
     mine: pandas.DataFrame, lesions: pandas.DataFrame, expected: pandas.DataFrame, pair: tuple[str, str], label: str
 ) -> Mapping[str, pandas.Series]:
-    """A number per case for each way of dividing the cohort."""
-    spacing = mine["spacing_1_mm"] * mine["spacing_2_mm"] * mine["spacing_3_mm"]
-    found = {"reference volume (mL)": (mine["n_reference"] * spacing / 1000).where(mine["n_reference"] > 0)}
+    """A number per case for each way of dividing the cohort; NaN for cases whose reference lacks the label."""
+    present = mine["n_reference"] > 0
+    found = {"reference volume (mL)": (mine["n_reference"] * mine["voxel_ml"]).where(present)}
     if not lesions.empty:
         inside = (lesions["label"] == label) & (lesions["side"] == "reference") & (lesions["decoder"] == pair[0])
-        count = lesions[inside].groupby("case_id").size()
+        count = lesions[inside].groupby("case_id").size().reindex(mine.index)
         if count.nunique() > 1:
-            found["reference lesions"] = count
+            found["reference lesions"] = count.where(present)
     if not expected.empty:
         told = expected[(expected["label"] == label) & (expected["decoder"] == pair[1])].set_index("case_id")
         if len(told):

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import require_one_of, wrong
+from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
 from rankseg_rma.volumes import list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
 from rankseg_rma.workflows.parallel import choose_workers, run_cases
-from rankseg_rma.workflows.scoring import CaseFiles, CaseScores, ScorePlan, Structure, absent_rows, score_case
+from rankseg_rma.workflows.scoring import CaseFiles, CaseScores, ScorePlan, Structure, add_absent, score_case
 
 GROUPS = ("overlap", "volume", "slice", "surface", "lesion", "size")
+RESERVED = ("reference", "expected", "mean", "probabilities", "figures", "masks", ".", "..", "")
 _LESION_WORDS = ("tumo", "lesion", "cyst", "metast", "nodul", "mass", "cancer", "infarct", "hemorrh", "haemorrh")
 
 
@@ -78,13 +80,16 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
     """Folders of masks by decoder name.
 
     Args:
-        predictions: each ``DIR`` or ``NAME=DIR``. A folder with masks in it is one decoder, named after the folder;
-            a folder of folders (as `infer` writes) is one decoder each.
+        predictions: each ``DIR`` or ``NAME=DIR``. A folder with masks in it is one decoder, named after the folder; a
+            folder that holds only folders named argmax and rma (as `infer` writes) is one decoder each.
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: a name is used twice, has another meaning here, or is no plain file name.
     """
     arms: dict[str, Path] = {}
     for entry in predictions:
-        name, _, text = ("", "", entry) if Path(entry).is_dir() else entry.rpartition("=")
-        folder = Path(text)
+        name, _, text = ("", "", entry) if Path(entry).is_dir() else entry.partition("=")
+        folder = Path(text) if text else Path(entry)
         if not folder.is_dir():
             raise FileNotFoundError(wrong("evaluate", "predictions", "an existing folder", folder))
         inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name in DECODERS]
@@ -97,11 +102,19 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
             advice = f"Name one of {', '.join(chosen)}: {name}={folder / next(iter(chosen))}"
             raise ValueError(wrong("evaluate", "predictions", "one folder of masks to name", folder, advice=advice))
         for decoder, path in chosen.items():
-            key = name or decoder
-            if key in arms or key == "expected":
-                raise ValueError(wrong("evaluate", "predictions", "of different names", key, advice="Use NAME=DIR."))
-            arms[key] = path
+            arms[_free_name(name or decoder, arms)] = path
     return arms
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """The name of a decoder: it becomes a folder's name, and a value in tables that know a few words of their own."""
+    if name in taken:
+        raise ValueError(wrong("evaluate", "predictions", "of different names", name, advice="Use NAME=DIR."))
+    plain = Path(name).name == name and not name.endswith((".csv", ".json", ".html"))
+    if not plain or name.lower() in RESERVED:
+        expected = f"named by a plain word that is none of {', '.join(RESERVED)}"
+        raise ValueError(wrong("evaluate", "predictions", expected, repr(name), advice="Use NAME=DIR."))
+    return name
 
 
 def list_references(folder: Path) -> dict[str, Path]:
@@ -118,22 +131,32 @@ def list_references(folder: Path) -> dict[str, Path]:
     return found
 
 
-def evaluate_masks(predictions: Sequence[str], references: Path, out: Path, options: EvaluationOptions) -> Outcome:
+def evaluate_masks(
+    predictions: Sequence[str] | Mapping[str, Path],
+    references: Path,
+    out: Path,
+    options: EvaluationOptions,
+    outcome: Outcome | None = None,
+) -> Outcome:
     """Score folders of masks against references; `report.columns` says what is written.
 
     Args:
-        predictions: as for `find_arms`; the others are compared with the first.
+        predictions: as for `find_arms`, or what it returns.
         references: as for `list_references`; paired with predictions by case id.
         out: folder to fill.
         options: what to score.
+        outcome: what was written and what failed on the way to these masks; None for nothing.
     """
-    from rankseg_rma.workflows.outputs import write_outputs
+    from rankseg_rma.workflows.outputs import ScoredCohort, write_outputs
 
-    arms, reference_files = find_arms(predictions), list_references(references)
+    arms = dict(predictions) if isinstance(predictions, Mapping) else find_arms(predictions)
+    reference_files = list_references(references)
     if options.images is not None:
         list_volumes(options.images)  # a wrong folder is said before the work, not after it
-    outcome = Outcome(out)
-    chosen = _choose_cases(reference_files, options, references, outcome)
+    outcome = outcome or Outcome(out)
+    chosen = [case_id for case_id in reference_files if _wanted(case_id, options)][: options.limit]
+    for case_id in chosen:
+        patient_of(case_id, options.cluster)  # so is a rule that does not fit
     files = {
         name: {case_id: path for case_id, path in list_volumes(folder).items() if _wanted(case_id, options)}
         for name, folder in arms.items()
@@ -147,24 +170,15 @@ def evaluate_masks(predictions: Sequence[str], references: Path, out: Path, opti
     for case in results:
         outcome.failed |= {f"{decoder}/{case.case_id}": reason for decoder, reason in case.failed.items()}
     structures = _fill_absent(results, plan)
-    if results and not structures and any(case.sha256.keys() - {"reference"} for case in results):
+    if not structures and any(case.arms for case in results):
         advice = "Name the data set with --dataset."
         raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
-    write_outputs(results, structures, arms, files, reference_files, missing, options, plan, outcome)
+    write_outputs(ScoredCohort(results, structures, arms, files, reference_files, missing, options, plan), outcome)
     return outcome
 
 
 def _wanted(case_id: str, options: EvaluationOptions) -> bool:
     return options.only is None or case_id in options.only
-
-
-def _choose_cases(
-    reference_files: Mapping[str, Path], options: EvaluationOptions, references: Path, outcome: Outcome
-) -> list[str]:
-    if options.only is not None:
-        absent = sorted(set(options.only) - set(reference_files))
-        outcome.failed |= dict.fromkeys(absent, f"no reference in {references}")
-    return [case_id for case_id in reference_files if _wanted(case_id, options)][: options.limit]
 
 
 def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> ScorePlan:
@@ -184,6 +198,8 @@ def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> Sc
     groups = tuple(
         group for group in GROUPS if (group != "slice" or options.slices) and (group != "surface" or surface)
     )
+    if not find_metric(options.metric).better:
+        raise ValueError(wrong("evaluate", "metric", "one that has a better direction", options.metric))
     names = [metric.name for metric in list_metrics(groups, structures[0].tolerances_mm if structures else tolerances)]
     require_one_of("evaluate", "metric", options.metric, names)
     used = {tolerance for structure in structures or () for tolerance in structure.tolerances_mm} | set(tolerances)
@@ -200,16 +216,22 @@ def _structures(
     options: EvaluationOptions, tolerances: tuple[float, ...]
 ) -> tuple[tuple[Structure, ...] | None, frozenset[int] | None]:
     """Labels and regions to score, and the labels that may occur; None where the files tell."""
-    if options.protocol == "kits23":
-        return protocols.KITS23_REGIONS, frozenset({1, 2, 3})
-    if options.protocol == "lits":
-        entries = protocols.LITS_STRUCTURES
-        return tuple(Structure(*entry, tolerances) for entry in entries), frozenset({1, 2})
+    if options.protocol in ("kits23", "lits"):
+        given = [name for name in ("label_names", "regions", "lesions", "organ") if getattr(options, name)]
+        if given:
+            advice = f"--protocol {options.protocol} sets them itself: leave out --dataset, --labels and the like."
+            raise ValueError(wrong("evaluate", "labels", "those of the protocol", ", ".join(given), advice=advice))
+        if options.protocol == "kits23":
+            return protocols.KITS23_REGIONS, frozenset({1, 2, 3})
+        return tuple(Structure(*entry, tolerances) for entry in protocols.LITS_STRUCTURES), frozenset({1, 2})
     parts = [(str(label), name, (label,)) for label, name in options.label_names.items()]
     regions = [("+".join(map(str, members)), name, members) for name, members in options.regions.items()]
     if not parts and not regions:
         return None, None
     both = parts + regions
+    if len({key for key, _, _ in both}) < len(both) or len({name for _, name, _ in both}) < len(both):
+        got = ", ".join(f"{name} = {key}" for key, name, _ in both)
+        raise ValueError(wrong("evaluate", "labels and regions", "each named once", got))
     names = {name for _, name, _ in both} | {key for key, _, _ in both}
     for lesion in options.lesions or ():
         require_one_of("evaluate", "lesions", lesion, sorted(names))
@@ -289,24 +311,29 @@ def _find_missing(
     options: EvaluationOptions,
     outcome: Outcome,
 ) -> dict[str, list[str]]:
-    """Say which cases lack a prediction or a reference; the first by decoder, for the report."""
+    """Say which cases lack a prediction, by decoder, or a reference, under "reference"."""
     missing: dict[str, list[str]] = {}
-    unknown = sorted(set(options.only or ()) - set(chosen)) if options.limit is None else []
-    if unknown:
-        missing[f"no reference in {references}"] = unknown
+    absent = set(options.only or ()) - set(chosen) if options.limit is None else set()
     whole = options.only is None and options.limit is None
     for name, found in files.items():
         without = sorted(set(chosen) - set(found))
+        if without:
+            outcome.failed[f"{name}: {len(without)} with no prediction in {arms[name]}"] = ", ".join(without)
+            missing[name] = without
         extra = sorted(set(found) - set(chosen)) if whole else []
-        for ids, place in ((without, f"no prediction in {arms[name]}"), (extra, f"no reference in {references}")):
-            if ids:
-                outcome.failed[f"{name}: {len(ids)} with {place}"] = ", ".join(ids)
-                missing.setdefault(f"{name}: {place}", []).extend(ids)
+        if extra:
+            outcome.failed[f"{name}: {len(extra)} with no reference in {references}"] = ", ".join(extra)
+            absent |= set(extra)
         if found and not set(found) & set(chosen):
             mine, theirs = min(found), min(chosen, default="none")
             outcome.notes.append(
                 f"warning: no file names agree; {name} has for example {mine!r}, references {theirs!r}"
             )
+    unknown = sorted(set(options.only or ()) & absent)
+    if unknown:
+        outcome.failed[f"{len(unknown)} with no reference in {references}"] = ", ".join(unknown)
+    if absent:
+        missing["reference"] = sorted(absent)
     return missing
 
 
@@ -319,12 +346,10 @@ def _fill_absent(results: Sequence[CaseScores], plan: ScorePlan) -> list[Structu
     """The structures scored; labels found in some cases get rows in the others too."""
     if plan.structures is not None:
         return list(plan.structures)
-    seen = {row["label"] for case in results for row in case.rows}
+    arms = [arm for case in results for arm in case.arms.values()]
+    seen = {row["label"] for arm in arms for row in arm.rows}
     structures = [Structure(key, key, (int(key),), True, plan.tolerances_mm) for key in sorted(seen, key=int)]
-    for case in results:
-        for decoder in case.sha256:
-            if decoder == "reference":
-                continue
-            mine = {row["label"] for row in case.rows if row["decoder"] == decoder}
-            absent_rows(case, decoder, [one for one in structures if one.key not in mine], plan)
+    for arm in arms:
+        mine = {row["label"] for row in arm.rows}
+        add_absent(arm, [one for one in structures if one.key not in mine], plan)
     return structures

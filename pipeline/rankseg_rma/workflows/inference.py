@@ -110,12 +110,17 @@ def decode_probabilities(
         raise ValueError(wrong("decode", "temperature", "one for all inputs", "folders that differ", advice=advice))
     chosen, source = choose_temperature(temperature, stored[0] if stored else None)
     options = replace(options, temperature=chosen)
-    named = [folder / "labels.json" for folder in folders]
-    names = [json.loads(path.read_text(encoding="utf-8")) for path in named if path.is_file()]
-    shared = names[0] if len(names) == len(folders) and all(name == names[0] for name in names) else []
+    shared = read_label_names(folders)
     return _decode_cases(
         volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, shared
     )
+
+
+def read_label_names(folders: Sequence[Path]) -> list[str]:
+    """Names of the foreground labels from the labels.json of every folder; none unless all agree."""
+    named = [folder / "labels.json" for folder in folders]
+    names = [json.loads(path.read_text(encoding="utf-8")) for path in named if path.is_file()]
+    return list(names[0]) if len(names) == len(folders) and all(name == names[0] for name in names) else []
 
 
 def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:

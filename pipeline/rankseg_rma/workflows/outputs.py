@@ -3,7 +3,8 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,44 +17,64 @@ from rankseg_rma.report.content import Tables
 from rankseg_rma.report.tables import describe_scores, write_monai_files
 from rankseg_rma.volumes import write_text
 from rankseg_rma.workflows import cohort, comparison, protocols
-from rankseg_rma.workflows.outcome import Outcome, write_csv
-from rankseg_rma.workflows.scoring import CaseScores, ScorePlan, Structure
+from rankseg_rma.workflows.evaluation import EvaluationOptions
+from rankseg_rma.workflows.outcome import Outcome, describe_failure, write_csv
+from rankseg_rma.workflows.scoring import CaseScores, ScorePlan, Structure, sha256_of
 
-_PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
 PROVENANCE = "provenance.json"
 _PROGRAMS = ("rankseg-rma", "rankseg-rma.exe", "__main__.py")
+_PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
 _WIDE_KEYS = ["case_id", "label", "label_name", "decoder", "status", "empty_policy", "tp", "fp", "fn", "n_reference",
               "n_prediction"]  # fmt: skip
 
 
-def write_outputs(
-    results: Sequence[CaseScores],
-    structures: Sequence[Structure],
-    arms: Mapping[str, Path],
-    files: Mapping[str, Mapping[str, Path]],
-    reference_files: Mapping[str, Path],
-    missing: Mapping[str, Sequence[str]],
-    options: Any,
-    plan: ScorePlan,
-    outcome: Outcome,
-) -> None:
-    """Build the tables of the cohort from its cases and write everything to ``outcome.out``."""
-    partial, earlier = _why_partial(results, missing, options), _files_of_earlier_run(outcome.out)
-    tables = build_tables(results, structures, arms, options, bool(partial))
-    _write_tables(tables, outcome)
-    extra = {"burden.csv": _rows(case.burden for case in results), "recist.csv": _recist_rows(tables.lesions)}
-    for name, frame in extra.items():
-        _write(outcome, name, frame)
-    _write_foreign(tables, arms, files, reference_files, results, options, outcome)
-    provenance = _describe_run(results, arms, options, plan, partial)
+@dataclass(frozen=True)
+class ScoredCohort:
+    """Cases that were scored, and what was asked of them.
+
+    Attributes:
+        results: per case.
+        structures: labels and regions, in the order of the tables.
+        arms: folder of each decoder.
+        files: masks by decoder and case id.
+        references: references by case id.
+        missing: by decoder the case ids without a prediction; under "reference" those without a reference.
+        options, plan: as for `evaluate_masks` and `score_case`.
+    """
+
+    results: Sequence[CaseScores]
+    structures: Sequence[Structure]
+    arms: Mapping[str, Path]
+    files: Mapping[str, Mapping[str, Path]]
+    references: Mapping[str, Path]
+    missing: Mapping[str, Sequence[str]]
+    options: EvaluationOptions
+    plan: ScorePlan
+
+
+def write_outputs(scored: ScoredCohort, outcome: Outcome) -> None:
+    """Build the tables of the cohort from its cases and write everything to ``outcome.out``.
+
+    The cases are written first: a fault in what is derived from them is reported and costs its own table only.
+    """
+    options, earlier = scored.options, files_of_earlier_run(outcome.out)
+    partial = _why_partial(outcome, options)
+    tables = _tables_of_cases(scored)
+    _write_cases(tables, outcome)
+    if not tables.scores.empty:
+        tables = _add_cohort_tables(tables, scored, bool(partial), outcome)
+        _attempt(outcome, "files of MONAI, nnU-Net and the protocol", lambda: _write_foreign(tables, scored, outcome))
+    provenance = _describe_run(scored, partial)
     if partial:
         outcome.notes.append(f"warning: PARTIAL, {partial}")
     outcome.notes += describe_scores(tables)
     if options.report and not tables.scores.empty:
         from rankseg_rma.workflows.reporting import ReportInput, write_report
 
-        given = ReportInput(files, reference_files, options.images, missing, partial, options.window, options.title)
-        write_report(tables, given, provenance, outcome)
+        given = ReportInput(
+            scored.files, scored.references, options.images, scored.missing, partial, options.window, options.title
+        )
+        _attempt(outcome, "report.html", lambda: write_report(tables, given, provenance, outcome))
     written = sorted(str(path.relative_to(outcome.out)) for path in outcome.written)
     write_text(outcome.out / PROVENANCE, json.dumps({**provenance, "files": written}, indent=1))
     outcome.written.append(outcome.out / PROVENANCE)
@@ -61,7 +82,7 @@ def write_outputs(
         path.unlink(missing_ok=True)
 
 
-def _files_of_earlier_run(out: Path) -> set[Path]:
+def files_of_earlier_run(out: Path) -> set[Path]:
     """What an earlier evaluation wrote into the same folder, by its own record; nothing else is ever removed."""
     try:
         names = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["files"]
@@ -71,87 +92,78 @@ def _files_of_earlier_run(out: Path) -> set[Path]:
     return {path for path in paths if path.is_relative_to(out.resolve())}
 
 
-def _why_partial(results: Sequence[CaseScores], missing: Mapping[str, Sequence[str]], options: Any) -> str:
+def _why_partial(outcome: Outcome, options: EvaluationOptions) -> str:
     """Why this is no full run; empty when it is."""
-    reasons = [f"{len(set(ids))} cases of {place}" for place, ids in missing.items()]
-    failed = sum(bool(case.failed) for case in results)
-    reasons += [f"{failed} cases failed"] if failed else []
+    reasons = [f"{key}: {text}" if len(text) < 60 else key for key, text in outcome.failed.items()]
+    if len(reasons) > 3:
+        reasons = [*reasons[:3], f"and {len(reasons) - 3} more, listed at the end"]
     reasons += [f"only the first {options.limit} cases were scored (--limit)"] if options.limit else []
     return "; ".join(reasons)
 
 
-def _rows(parts: Iterable[Sequence[Mapping[str, Any]]]) -> pandas.DataFrame:
-    return pandas.DataFrame([row for part in parts for row in part])
+def _attempt(outcome: Outcome, what: str, make: Callable[[], Any]) -> Any:
+    """The result, or None with the fault noted: what was scored must not be lost for it."""
+    try:
+        return make()
+    except Exception as error:
+        outcome.failed[what] = describe_failure(error, outcome.out)
+        return None
 
 
-def build_tables(
-    results: Sequence[CaseScores],
-    structures: Sequence[Structure],
-    arms: Mapping[str, Path],
-    options: Any,
-    partial: bool,
-) -> Tables:
-    """The tables of a cohort; rows in the order of cases, decoders and labels."""
-    scores = _ordered(_rows(case.rows for case in results), arms, structures)
-    lesions = _rows(case.lesions for case in results)
-    names = list(arms)
-    first, second = names[0], names[1] if len(names) > 1 else names[0]
-    told = cohort.read_expected(arms)
-    if scores.empty:
-        return Tables(first, second, options.metric, scores)
-    volumes = cohort.volume_rows(scores, told)
-    expected = cohort.expected_rows(scores, told)
-    label_names = {structure.key: structure.name for structure in structures}
-    plain = [structure.name for structure in structures if len(structure.members) == 1]
-    calibration, reliability = cohort.calibration_rows(results, plain)
-    optimised = comparison.optimised_metric(told)
+def _tables_of_cases(scored: ScoredCohort) -> Tables:
+    """Everything that single cases hold; rows in the order of cases, decoders and labels."""
+    names = list(scored.arms)
+    second = names[1] if len(names) > 1 else names[0]
+    place = {structure.key: number for number, structure in enumerate(scored.structures)}
+
+    def gather(rows_of: Callable[[Any], Iterable[Mapping[str, Any]]]) -> pandas.DataFrame:
+        return pandas.DataFrame([
+            {"case_id": case.case_id, "decoder": name, **row}
+            for case in scored.results for name in names if name in case.arms
+            for row in sorted(rows_of(case.arms[name]), key=lambda row: place[row["label"]])
+        ])  # fmt: skip
+
     return Tables(
-        first=first, second=second, metric=options.metric, scores=scores,
-        summary=pandas.DataFrame(cohort.summary_rows(scores)),
-        paired=pandas.DataFrame(comparison.pair_rows(scores, names, options.cluster, optimised, partial)),
-        strata=pandas.DataFrame(
-            comparison.strata_rows(scores, lesions, told, names, options.metric, options.cluster)
-        ),
-        empty_references=_rows(case.empty_references for case in results),
-        volumes=volumes,
-        agreement=pandas.DataFrame(cohort.agreement_rows(volumes, _rows(case.burden for case in results))),
-        lesions=lesions,
-        detection=pandas.DataFrame(cohort.detection_rows(results, label_names)),
-        slices=_rows(case.slices for case in results),
-        calibration=pandas.DataFrame(calibration), reliability=pandas.DataFrame(reliability),
-        expected=expected, quality=pandas.DataFrame(cohort.quality_rows(expected) if not expected.empty else []),
+        first=names[0], second=second, metric=scored.options.metric, scores=gather(lambda arm: arm.rows),
+        slices=gather(lambda arm: arm.slices), lesions=gather(lambda arm: arm.lesions),
+        empty_references=gather(lambda arm: arm.empty_references), burden=gather(lambda arm: arm.burden),
     )  # fmt: skip
 
 
-def _ordered(scores: pandas.DataFrame, arms: Mapping[str, Path], structures: Sequence[Structure]) -> pandas.DataFrame:
-    if scores.empty:
-        return scores
-    place = {structure.key: number for number, structure in enumerate(structures)}
-    arm = {name: number for number, name in enumerate(arms)}
-    order = pandas.DataFrame({
-        "case": scores["case_id"], "arm": scores["decoder"].map(arm), "label": scores["label"].map(place),
-    })  # fmt: skip
-    return scores.loc[order.sort_values(["case", "arm", "label"], kind="stable").index].reset_index(drop=True)
+def _add_cohort_tables(tables: Tables, scored: ScoredCohort, partial: bool, outcome: Outcome) -> Tables:
+    """Derive the tables of the whole cohort and write each."""
+    options, scores, names = scored.options, tables.scores, list(scored.arms)
+    averaged = protocols.averaged_keys(scored.structures, options.protocol)
+    labels = {structure.key: structure.name for structure in scored.structures}
+    told = _attempt(outcome, "inference.csv", lambda: cohort.read_expected(scored.arms))
+    told = pandas.DataFrame() if told is None else told
+    rule = comparison.PairingRule(names, options.cluster, averaged, comparison.optimised_metric(told), partial)
+    found: dict[str, pandas.DataFrame] = {"burden": tables.burden}
+
+    def add(name: str, make: Callable[[], Any]) -> None:
+        frame = _attempt(outcome, f"{name}.csv", lambda: pandas.DataFrame(make()))
+        found[name] = pandas.DataFrame() if frame is None else frame
+        _write(outcome, f"{name}.csv", found[name])
+
+    add("summary", lambda: cohort.summary_rows(scores))
+    add("paired", lambda: comparison.pair_rows(scores, rule))
+    add("strata", lambda: comparison.strata_rows(scores, tables.lesions, told, options.metric, rule))
+    add("volumes", lambda: cohort.volume_rows(scores, told, [tables.second, *names], outcome.notes))
+    add("agreement", lambda: cohort.agreement_rows(found["volumes"], tables.burden))
+    add("detection", lambda: cohort.detection_rows(scored.results, labels))
+    add("recist", lambda: cohort.recist_rows(tables.lesions, scored.structures))
+    pooled = _attempt(outcome, "calibration", lambda: cohort.pool_calibration(scored.results, outcome.failed)) or {}
+    add("calibration", lambda: cohort.calibration_rows(scored.results, pooled))
+    add("reliability", lambda: cohort.reliability_rows(pooled, scored.structures))
+    add("expected", lambda: cohort.expected_rows(scores, told))
+    add("quality", lambda: cohort.quality_rows(found["expected"]))
+    return replace(tables, **{name: frame for name, frame in found.items() if name != "recist"})
 
 
-def _recist_rows(lesions: pandas.DataFrame) -> pandas.DataFrame:
-    """Sum of the largest axial diameters per case and decoder, every label taken for an organ of its own."""
-    from rankseg_rma.evaluation import recist_sum_mm
-
-    rows = []
-    for (case_id, decoder), part in lesions.groupby(["case_id", "decoder"], sort=False) if len(lesions) else ():
-        sums = [
-            recist_sum_mm(mine["diameter_mm"].to_numpy(), mine["label"].tolist())
-            for mine in (part[part["side"] == "reference"], part[part["side"] == "prediction"])
-        ]
-        percent = 100 * (sums[1] - sums[0]) / sums[0] if sums[0] else float("nan")
-        rows.append({"case_id": case_id, "decoder": decoder, "reference_mm": sums[0], "prediction_mm": sums[1],
-                     "difference_mm": sums[1] - sums[0], "difference_percent": percent})  # fmt: skip
-    return pandas.DataFrame(rows)
-
-
-def _write_tables(tables: Tables, outcome: Outcome) -> None:
+def _write_cases(tables: Tables, outcome: Outcome) -> None:
     outcome.written.append(write_csv(outcome.out / "cases.csv", tables.scores, COLUMNS["cases.csv"]))
+    for name in ("slices", "lesions", "empty_references", "burden"):
+        _write(outcome, f"{name}.csv", getattr(tables, name))
     wide = pandas.DataFrame()
     if not tables.scores.empty:
         metrics = list(dict.fromkeys(tables.scores["metric"]))
@@ -159,12 +171,6 @@ def _write_tables(tables: Tables, outcome: Outcome) -> None:
         place = tables.scores.drop_duplicates(["case_id", "decoder", "label"])[["case_id", "decoder", "label"]]
         wide = place.merge(wide, on=["case_id", "decoder", "label"])[[*_WIDE_KEYS, *metrics]]
     _write(outcome, "cases_wide.csv", wide, list(wide.columns))
-    frames = {name: getattr(tables, name) for name in (
-        "summary", "slices", "lesions", "empty_references", "volumes", "agreement", "detection", "paired", "strata",
-        "calibration", "reliability", "expected", "quality",
-    )}  # fmt: skip
-    for name, frame in frames.items():
-        _write(outcome, f"{name}.csv", frame)
     write_text(outcome.out / "columns.json", json.dumps(COLUMNS, indent=1))
     outcome.written.append(outcome.out / "columns.json")
 
@@ -176,43 +182,49 @@ def _write(outcome: Outcome, name: str, frame: pandas.DataFrame, columns: Sequen
     outcome.written.append(write_csv(outcome.out / name, frame, columns or list(COLUMNS[name])))
 
 
-def _write_foreign(
-    tables: Tables,
-    arms: Mapping[str, Path],
-    files: Mapping[str, Mapping[str, Path]],
-    reference_files: Mapping[str, Path],
-    results: Sequence[CaseScores],
-    options: Any,
-    outcome: Outcome,
-) -> None:
+def _write_foreign(tables: Tables, scored: ScoredCohort, outcome: Outcome) -> None:
     """MONAI's three files and nnU-Net's summary.json per decoder, and the protocol's own file."""
-    for name in arms:
-        folder = outcome.out / name if len(arms) > 1 else outcome.out
-        if tables.scores.empty or not (tables.scores["decoder"] == name).any():
-            continue
+    averaged = protocols.averaged_keys(scored.structures, scored.options.protocol)
+    for name, masks in scored.arms.items():
+        folder = outcome.out / name if len(scored.arms) > 1 else outcome.out
         mine = tables.scores[tables.scores["decoder"] == name]
-        outcome.written += write_monai_files(folder, mine, arms[name])
-        outcome.written.append(protocols.write_nnunet(folder / "summary.json", mine, files[name], reference_files))
-        if options.protocol == "kits23":
+        if mine.empty:
+            continue
+        single = mine[mine["label"].isin(averaged)] if averaged else mine
+        outcome.written += write_monai_files(folder, single, masks)
+        summary = folder / "summary.json"
+        outcome.written.append(protocols.write_nnunet(summary, mine, averaged, scored.files[name], scored.references))
+        if scored.options.protocol == "kits23":
             outcome.written.append(protocols.write_kits23(folder / "evaluation.csv", mine))
-        if options.protocol == "lits":
-            outcome.written += protocols.write_lits(folder, [case.lits[name] for case in results if name in case.lits])
+        if scored.options.protocol == "lits":
+            cases = [case.arms[name].lits for case in scored.results if name in case.arms]
+            outcome.written += protocols.write_lits(folder, [case for case in cases if case is not None])
 
 
-def _describe_run(
-    results: Sequence[CaseScores], arms: Mapping[str, Path], options: Any, plan: ScorePlan, partial: str
-) -> dict[str, Any]:
-    """What went in: inputs with their sha256, versions, seeds and policy."""
+def _describe_run(scored: ScoredCohort, partial: str) -> dict[str, Any]:
+    """What went in: every input with its sha256, settings, versions and seeds."""
+    options, plan = scored.options, scored.plan
+    told = [folder.resolve().parent / "inference.csv" for folder in scored.arms.values()]
     return {
-        "program": f"rankseg-rma {__version__}",
-        "command": _command_line(),
-        "partial": partial, "empty_policy": plan.empty_policy, "protocol": options.protocol or "",
-        "metric_groups": list(plan.groups), "connectivity": plan.connectivity,
-        "bootstrap_resamples": comparison.NUM_RESAMPLES, "seed": comparison.SEED, "cluster": options.cluster or "case",
+        "program": f"rankseg-rma {__version__}", "command": _command_line(), "partial": partial,
+        "empty_policy": plan.empty_policy, "protocol": options.protocol or "",
+        "labels": {one.key: one.name for one in scored.structures},
+        "lesions": [one.key for one in scored.structures if one.is_lesion], "organ": list(plan.organ),
+        "metric_groups": list(plan.groups), "connectivity": plan.connectivity, "slice_axis": plan.slice_axis,
+        "tolerances_mm": {one.key: list(one.tolerances_mm) for one in scored.structures},
+        "edge_is_inside": plan.edge_is_inside, "cluster": options.cluster or "case",
+        "bootstrap_resamples": comparison.NUM_RESAMPLES, "seed": comparison.SEED,
         "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "predictions": {name: str(folder) for name, folder in arms.items()},
-        "sha256": {case.case_id: case.sha256 for case in results},
+        "predictions": {name: str(folder) for name, folder in scored.arms.items()},
+        "inference": {str(path): sha256_of(path) for path in dict.fromkeys(told) if path.is_file()},
+        "sha256": {case.case_id: _digests(case) for case in scored.results},
     }  # fmt: skip
+
+
+def _digests(case: CaseScores) -> dict[str, str]:
+    found = {"reference": case.reference_sha256, "probabilities": case.probabilities_sha256}
+    found |= {name: arm.sha256 for name, arm in case.arms.items()}
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def _command_line() -> str:

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from rankseg_rma.checks import wrong
+
 T = TypeVar("T")
 R = TypeVar("R")
 # Starting a worker takes about two seconds; below this many voxels in all that does not pay.
@@ -44,18 +46,37 @@ def run_cases(work: Callable[[T], R], cases: Sequence[T], workers: int, on_death
             try:
                 result = next(_run_pool(work, cases[place : place + 1], 1))
             except BrokenProcessPool:
+                _require_workers()
                 result = on_death(cases[place])
             place += 1
             yield result
+
+
+def _require_workers() -> None:
+    """Raise when no worker can start at all, which is not the fault of a case."""
+    try:
+        next(_run_pool(_say_hello, [0], 1))
+    except BrokenProcessPool as error:
+        advice = 'Call it under `if __name__ == "__main__":`, or with workers=1.'
+        got = "a script without a guard, or a system that starts no process"
+        raise ValueError(wrong("run_cases", "workers", "processes that can start", got, advice=advice)) from error
+
+
+def _say_hello(value: int) -> int:
+    return value
 
 
 def _run_pool(work: Callable[[T], R], cases: Sequence[T], workers: int) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting: list[Future[R]] = []
-        for case in cases:
-            waiting.append(pool.submit(work, case))
-            if len(waiting) > 2 * workers:
+        try:
+            for case in cases:
+                waiting.append(pool.submit(work, case))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
                 yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -19,8 +19,21 @@ KITS23_REGIONS = (
     Structure("2+3", "masses", (2, 3), True, (1.1328796488598762,)),
     Structure("2", "tumor", (2,), True, (1.1498198361434828,)),
 )
-LITS_STRUCTURES = (("1+2", "liver", (1, 2), False), ("2", "tumour", (2,), True))
+# The tumour comes first: it is what the challenge, and so the report, is about.
+LITS_STRUCTURES = (("2", "tumour", (2,), True), ("1+2", "liver", (1, 2), False))
 PROTOCOLS = ("kits23", "lits", "nnunet")
+
+
+def averaged_keys(structures: Sequence[Structure], protocol: str | None) -> tuple[str, ...]:
+    """Labels and regions whose mean is a case's overall score; empty where there is none.
+
+    The three regions of KiTS23; nothing of LiTS; else the single labels, or the regions where there is nothing else.
+    """
+    if protocol == "lits":
+        return ()
+    keys = tuple(structure.key for structure in structures)
+    single = tuple(structure.key for structure in structures if len(structure.members) == 1)
+    return keys if protocol == "kits23" or not single else single
 
 
 def write_kits23(path: Path, scores: pandas.DataFrame) -> Path:
@@ -48,18 +61,21 @@ def write_lits(folder: Path, cases: Sequence[LitsCase]) -> list[Path]:
 
 
 def write_nnunet(
-    path: Path, scores: pandas.DataFrame, predictions: Mapping[str, Path], references: Mapping[str, Path]
+    path: Path,
+    scores: pandas.DataFrame,
+    averaged: Sequence[str],
+    predictions: Mapping[str, Path],
+    references: Mapping[str, Path],
 ) -> Path:
     """Write nnU-Net's summary.json: metric_per_case, mean per label or region, foreground_mean.
 
-    Keys are "1" and "(1, 2)" as nnU-Net's loader expects them; means over cases leave out NaN, as nnU-Net's do. The
-    empty policy is named beside.
+    The foreground mean is over ``averaged``, or over all where that is empty. Keys are "1" and "(1, 2)" as nnU-Net's
+    loader expects them; means over cases leave out NaN, as nnU-Net's do. The empty policy is named beside.
     """
     names = {"dice": "Dice", "iou": "IoU"}
     per_case: dict[str, dict[str, dict[str, Any]]] = {}
     for row in scores[scores["metric"].isin(list(names))].to_dict("records"):
-        members = row["label"].split("+")
-        key = row["label"] if len(members) == 1 else f"({', '.join(members)})"
+        key = _nnunet_key(row["label"])
         entry = per_case.setdefault(str(row["case_id"]), {}).setdefault(key, {})
         entry[names[row["metric"]]] = row["value"]
         counts = {"FN": row["fn"], "FP": row["fp"], "TN": row["n_voxels"] - row["tp"] - row["fp"] - row["fn"]}
@@ -71,8 +87,9 @@ def write_nnunet(
         key: {name: _nanmean([entry[key][name] for entry in per_case.values() if key in entry]) for name in columns}
         for key in keys
     }
+    foreground = [_nnunet_key(label) for label in averaged] or keys
     summary = {
-        "foreground_mean": {name: float(np.mean([mean[key][name] for key in keys])) for name in columns},
+        "foreground_mean": {name: float(np.mean([mean[key][name] for key in foreground])) for name in columns},
         "mean": mean,
         "metric_per_case": [
             {"metrics": entry, "prediction_file": str(predictions[c]), "reference_file": str(references[c])}
@@ -82,6 +99,10 @@ def write_nnunet(
     }
     write_text(path, json.dumps(summary, indent=1))
     return path
+
+
+def _nnunet_key(label: str) -> str:
+    return label if "+" not in label else f"({', '.join(label.split('+'))})"
 
 
 def _nanmean(values: Sequence[float]) -> float:

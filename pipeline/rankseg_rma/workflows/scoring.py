@@ -1,7 +1,7 @@
 """Scoring of one case: files in, tidy rows out. Runs in worker processes, so everything here can be pickled."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
@@ -25,6 +25,7 @@ from rankseg_rma.evaluation import (
 )
 from rankseg_rma.evaluation.calibration import CalibrationCounts, count_calibration
 from rankseg_rma.evaluation.lits import LitsCase, score_lits_case
+from rankseg_rma.evaluation.metric import dice_of, iou_of
 from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, spacing_of, voxel_volume_ml
 from rankseg_rma.workflows.outcome import describe_failure
 
@@ -93,21 +94,43 @@ class CaseFiles:
 
 
 @dataclass
-class CaseScores:
-    """Everything that one case adds to the tables; ``failed`` gives the reason per decoder."""
+class ArmScores:
+    """What one mask of a case adds to the tables.
 
-    case_id: str
+    Attributes:
+        rows, slices, lesions, empty_references, burden: rows of the CSV files.
+        matches: lesions by label.
+        lits: counts for the LiTS challenge, when they are wanted.
+        organ: voxels of the organ.
+        num_slices, num_voxels, spacing_mm, voxel_ml: the grid.
+        sha256: of the mask's file.
+    """
+
     rows: list[dict[str, Any]] = field(default_factory=list)
     slices: list[dict[str, Any]] = field(default_factory=list)
     lesions: list[dict[str, Any]] = field(default_factory=list)
-    matches: dict[tuple[str, str], LesionMatch] = field(default_factory=dict)
     empty_references: list[dict[str, Any]] = field(default_factory=list)
     burden: list[dict[str, Any]] = field(default_factory=list)
-    lits: dict[str, LitsCase] = field(default_factory=dict)
+    matches: dict[str, LesionMatch] = field(default_factory=dict)
+    lits: LitsCase | None = None
+    organ: Overlap = field(default_factory=lambda: Overlap(0, 0, 0))
+    num_slices: int = 0
+    num_voxels: int = 0
+    spacing_mm: tuple[float, ...] = ()
+    voxel_ml: float = 0.0
+    sha256: str = ""
+
+
+@dataclass
+class CaseScores:
+    """What a case adds to the tables: by decoder where all went well, else the reason in ``failed``."""
+
+    case_id: str
+    arms: dict[str, ArmScores] = field(default_factory=dict)
     calibration: dict[str, CalibrationCounts] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-    geometry: dict[str, Any] = field(default_factory=dict)
+    reference_sha256: str = ""
+    probabilities_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +142,24 @@ class LabelMap:
     path: Path
 
 
+@dataclass(frozen=True)
+class _View:
+    """Both maps of a case around everything above 0, and what is asked of them."""
+
+    prediction: Any
+    reference: Any
+    corner: Any
+    affine: Any
+    axis: int
+    plan: ScorePlan
+
+
 def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
     """Score every decoder's mask of a case against the reference, read once. Faults are returned, not raised."""
     scores = CaseScores(files.case_id)
     try:
         reference = _read_labels(files.reference, "reference")
-        scores.sha256["reference"] = _sha256(files.reference)
+        scores.reference_sha256 = sha256_of(files.reference)
     except Exception as error:
         reason = describe_failure(error, files.reference)
         scores.failed = dict.fromkeys(files.predictions, reason)
@@ -133,27 +168,27 @@ def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
         try:
             prediction = _read_labels(path, "prediction")
             _require_same_grid(prediction, reference)
-            score_decoder(scores, decoder, prediction, reference, plan)
-            scores.sha256[decoder] = _sha256(path)
+            arm = score_mask(prediction, reference, plan)
+            arm.sha256 = sha256_of(path)
+            scores.arms[decoder] = arm
         except Exception as error:  # one bad file must not cost the cohort
             scores.failed[decoder] = describe_failure(error, path)
     if files.probabilities is not None:
         try:
-            _judge_probabilities(scores, files, reference)
+            scores.calibration = _judge_probabilities(files, reference)
+            scores.probabilities_sha256 = sha256_of(files.probabilities)
         except Exception as error:
             scores.failed["probabilities"] = describe_failure(error, files.probabilities)
     return scores
 
 
-def absent_rows(scores: CaseScores, decoder: str, structures: Sequence[Structure], plan: ScorePlan) -> None:
+def add_absent(arm: ArmScores, structures: Sequence[Structure], plan: ScorePlan) -> None:
     """Add the rows of labels that neither mask of a case holds, which nothing needs to be read for."""
     empty = Overlap(0, 0, 0)
     for structure in structures:
-        slices = [empty] * scores.geometry["num_slices"] if "slice" in plan.groups else []
-        lesions = _NO_LESIONS if structure.is_lesion and "lesion" in plan.groups else None
-        recist = (0.0, 0.0) if lesions else None
-        measured = Measured(empty, scores.geometry["voxel_ml"], slices, None, {}, lesions, recist)
-        _add_rows(scores, decoder, structure, measured, plan)
+        slices = [empty] * arm.num_slices if "slice" in plan.groups else []
+        _add_rows(arm, structure, _without_voxels(structure, slices, arm.voxel_ml, plan), plan)
+        _add_burden(arm, structure, empty, arm.organ, plan)
 
 
 def _read_labels(path: Path, argument: str) -> LabelMap:
@@ -190,50 +225,60 @@ def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMa
             raise ValueError(wrong("evaluate", argument, expected, got, path=path, advice=advice))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def score_decoder(scores: CaseScores, decoder: str, prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> None:
-    """Add the rows of one mask to those of its case; both maps lie on one grid."""
+def score_mask(prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> ArmScores:
+    """Rows of one mask; both maps lie on one grid."""
     axis = find_slice_axis(reference.affine, plan.slice_axis)
-    spacing_mm, voxel_ml = spacing_of(reference.affine), voxel_volume_ml(reference.affine)
-    scores.geometry = {
-        "spacing_mm": spacing_mm, "voxel_ml": voxel_ml, "num_slices": reference.array.shape[axis],
-        "num_voxels": reference.array.size,
-    }  # fmt: skip
     pairs = count_pairs(prediction.array, reference.array, axis if "slice" in plan.groups else None)
     _require_known(pairs, plan.known, prediction, reference)
+    box = _foreground_box(prediction.array, reference.array)
+    corner = np.array([part.start for part in box])
+    view = _View(prediction.array[box], reference.array[box], corner, reference.affine, axis, plan)
+    arm = ArmScores(
+        num_slices=reference.array.shape[axis], num_voxels=reference.array.size, organ=_whole(pairs, plan.organ),
+        spacing_mm=spacing_of(reference.affine), voxel_ml=voxel_volume_ml(reference.affine),
+    )  # fmt: skip
+    if plan.lits:
+        arm.lits = score_lits_case(view.prediction, view.reference, arm.spacing_mm)
     structures = plan.structures
     if structures is None:
         structures = tuple(Structure(str(v), str(v), (v,), True, plan.tolerances_mm) for v in pairs.present)
-    box = _foreground_box(prediction.array, reference.array)
-    arrays = prediction.array[box], reference.array[box]
-    if plan.lits:  # first, since it refuses a reference without liver
-        scores.lits[decoder] = score_lits_case(*arrays, spacing_mm)
     for structure in structures:
         units = pairs.overlaps(structure.members)
-        overlap = sum(units, start=Overlap(0, 0, 0))
-        measured = Measured(overlap, voxel_ml, units if "slice" in plan.groups else ())
-        if overlap.status != "both_empty":
-            measured = _measure(measured, structure, arrays, box, reference.affine, axis, plan, scores, decoder)
-        elif structure.is_lesion and "lesion" in plan.groups:
-            measured = replace(measured, lesions=_NO_LESIONS, recist_mm=(0.0, 0.0))
-        _add_rows(scores, decoder, structure, measured, plan)
-        if structure.is_lesion and plan.organ:
-            _add_burden(scores, decoder, structure, overlap, pairs, plan.organ)
+        overlap, slices = _whole(pairs, structure.members), units if "slice" in plan.groups else ()
+        if overlap.status == "both_empty":
+            measured = _without_voxels(structure, slices, arm.voxel_ml, plan)
+        else:
+            measured = _measure(Measured(overlap, arm.voxel_ml, slices), structure, view, arm)
+        _add_rows(arm, structure, measured, plan)
+        _add_burden(arm, structure, overlap, _whole(pairs, {*plan.organ, *structure.members}), plan)
+    return arm
 
 
-def _add_burden(
-    scores: CaseScores, decoder: str, structure: Structure, lesions: Overlap, pairs: Any, organ: tuple[int, ...]
-) -> None:
+def _whole(pairs: Any, members: Collection[int]) -> Overlap:
+    return sum(pairs.overlaps(members), start=Overlap(0, 0, 0))
+
+
+def _without_voxels(structure: Structure, slices: Sequence[Overlap], voxel_ml: float, plan: ScorePlan) -> Measured:
+    """The measurement of a structure that neither mask holds."""
+    scored = structure.is_lesion and "lesion" in plan.groups
+    measured = Measured(Overlap(0, 0, 0), voxel_ml, slices)
+    return replace(measured, lesions=_NO_LESIONS, recist_mm=(0.0, 0.0)) if scored else measured
+
+
+def _add_burden(arm: ArmScores, structure: Structure, lesions: Overlap, whole: Overlap, plan: ScorePlan) -> None:
     """Share of the organ, lesions included, that the lesions take up."""
-    whole = sum(pairs.overlaps({*organ, *structure.members}), start=Overlap(0, 0, 0))
+    if not plan.organ or not structure.is_lesion or set(structure.members) & set(plan.organ):
+        return
     reference = lesions.num_reference / whole.num_reference if whole.num_reference else nan
     prediction = lesions.num_prediction / whole.num_prediction if whole.num_prediction else nan
-    scores.burden.append({
-        "case_id": scores.case_id, "label": structure.key, "label_name": structure.name, "decoder": decoder,
+    arm.burden.append({
+        "label": structure.key, "label_name": structure.name,
         "organ_reference_voxels": whole.num_reference, "organ_prediction_voxels": whole.num_prediction,
         "burden_reference": reference, "burden_prediction": prediction, "burden_difference": prediction - reference,
     })  # fmt: skip
@@ -252,43 +297,30 @@ def _foreground_box(prediction: Any, reference: Any) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _measure(
-    measured: Measured,
-    structure: Structure,
-    arrays: tuple[Any, Any],
-    box: tuple[slice, ...],
-    affine: Any,
-    axis: int,
-    plan: ScorePlan,
-    scores: CaseScores,
-    decoder: str,
-) -> Measured:
+def _measure(measured: Measured, structure: Structure, view: _View, arm: ArmScores) -> Measured:
     """Add surface and lesions to the counts of a structure that is not empty in both masks."""
-    spacing_mm, status = spacing_of(affine), measured.overlap.status
-    prediction, reference = (np.isin(array, structure.members) for array in arrays)
+    plan, status = view.plan, measured.overlap.status
+    prediction, reference = (np.isin(array, structure.members) for array in (view.prediction, view.reference))
     if status == "ok" and "surface" in plan.groups:
-        measured = replace(
-            measured,
-            surface=measure_distances(prediction, reference, spacing_mm, outside_is_foreground=plan.edge_is_inside),
-        )
+        surface = measure_distances(prediction, reference, arm.spacing_mm, outside_is_foreground=plan.edge_is_inside)
+        measured = replace(measured, surface=surface)
         if structure.tolerances_mm:
-            areas = plan.areas_mm2[spacing_mm]
-            values = surface_dice(prediction, reference, spacing_mm, structure.tolerances_mm, areas)
+            areas = plan.areas_mm2[arm.spacing_mm]
+            values = surface_dice(prediction, reference, arm.spacing_mm, structure.tolerances_mm, areas)
             measured = replace(measured, surface_dice=dict(zip(structure.tolerances_mm, values, strict=True)))
     wanted = structure.is_lesion and "lesion" in plan.groups
     if not wanted and status != "reference_empty":
         return measured
-    match = match_lesions(prediction, reference, spacing_mm, connectivity=plan.connectivity, slice_axis=axis)
+    match = match_lesions(prediction, reference, arm.spacing_mm, connectivity=plan.connectivity, slice_axis=view.axis)
     if status == "reference_empty":
-        scores.empty_references.append({
-            "case_id": scores.case_id, "label": structure.key, "label_name": structure.name, "decoder": decoder,
-            "false_positive_voxels": measured.overlap.fp, "components": len(match.predictions),
-            "false_positive_ml": measured.overlap.fp * measured.voxel_ml,
+        arm.empty_references.append({
+            "label": structure.key, "label_name": structure.name, "false_positive_voxels": measured.overlap.fp,
+            "false_positive_ml": measured.overlap.fp * measured.voxel_ml, "components": len(match.predictions),
         })  # fmt: skip
     if not wanted:
         return measured
-    scores.matches[decoder, structure.key] = match
-    _add_lesion_rows(scores, decoder, structure, match, box, affine)
+    arm.matches[structure.key] = match
+    _add_lesion_rows(arm, structure, match, view)
     sums = [
         recist_sum_mm([lesion.diameter_mm for lesion in side], [structure.key] * len(side))
         for side in (match.references, match.predictions)
@@ -296,49 +328,42 @@ def _measure(
     return replace(measured, lesions=match, recist_mm=(sums[0], sums[1]))
 
 
-def _add_lesion_rows(
-    scores: CaseScores, decoder: str, structure: Structure, match: LesionMatch, box: tuple[slice, ...], affine: Any
-) -> None:
-    corner = np.array([part.start for part in box])
+def _add_lesion_rows(arm: ArmScores, structure: Structure, match: LesionMatch, view: _View) -> None:
     for side, lesions in (("reference", match.references), ("prediction", match.predictions)):
         for lesion in lesions:
-            x, y, z = (affine @ [*(np.array(lesion.centroid_index) + corner), 1.0])[:3]
+            x, y, z = (view.affine @ [*(np.array(lesion.centroid_index) + view.corner), 1.0])[:3]
             row = {
-                "case_id": scores.case_id, "label": structure.key, "label_name": structure.name, "decoder": decoder,
-                "side": side, "lesion": lesion.number, "voxels": lesion.voxels, "volume_ml": lesion.volume_ml,
-                "diameter_mm": lesion.diameter_mm, "x_mm": x, "y_mm": y, "z_mm": z,
-                "best_iou": lesion.best_iou, "partner": lesion.partner,
+                "label": structure.key, "label_name": structure.name, "side": side, "lesion": lesion.number,
+                "voxels": lesion.voxels, "volume_ml": lesion.volume_ml, "diameter_mm": lesion.diameter_mm,
+                "x_mm": x, "y_mm": y, "z_mm": z, "best_iou": lesion.best_iou, "partner": lesion.partner,
             }  # fmt: skip
             matched = zip(IOU_THRESHOLDS, lesion.matched, strict=True)
-            scores.lesions.append(row | {f"matched_{threshold:g}": int(value) for threshold, value in matched})
+            arm.lesions.append(row | {f"matched_{threshold:g}": int(value) for threshold, value in matched})
 
 
-def _add_rows(scores: CaseScores, decoder: str, structure: Structure, measured: Measured, plan: ScorePlan) -> None:
-    overlap, geometry = measured.overlap, scores.geometry
-    spacing = {f"spacing_{k + 1}_mm": size for k, size in enumerate(geometry["spacing_mm"])}
-    place = {"case_id": scores.case_id, "label": structure.key, "label_name": structure.name, "decoder": decoder}
+def _add_rows(arm: ArmScores, structure: Structure, measured: Measured, plan: ScorePlan) -> None:
+    overlap, place = measured.overlap, {"label": structure.key, "label_name": structure.name}
     counts = {
         "tp": overlap.tp, "fp": overlap.fp, "fn": overlap.fn, "n_reference": overlap.num_reference,
-        "n_prediction": overlap.num_prediction, "n_voxels": geometry["num_voxels"],
-        "voxel_ml": geometry["voxel_ml"], **spacing,
+        "n_prediction": overlap.num_prediction, "n_voxels": arm.num_voxels, "voxel_ml": arm.voxel_ml,
+        **{f"spacing_{k + 1}_mm": size for k, size in enumerate(arm.spacing_mm)},
     }  # fmt: skip
     for metric in list_metrics(plan.groups, structure.tolerances_mm):
         if metric.group in ("lesion", "size") and not structure.is_lesion:
             continue
-        scores.rows.append({
+        arm.rows.append({
             **place, "metric": metric.name, "value": metric.value(measured, plan.empty_policy), "unit": metric.unit,
             "status": overlap.status, "empty_policy": plan.empty_policy, **counts,
         })  # fmt: skip
     for number, part in enumerate(measured.slices if overlap.status != "both_empty" else ()):
         if part.num_reference or part.num_prediction:
-            size = 2 * part.tp + part.fp + part.fn
-            scores.slices.append({
+            arm.slices.append({
                 **place, "slice": number, "status": part.status, "tp": part.tp, "fp": part.fp, "fn": part.fn,
-                "dice": 2 * part.tp / size, "iou": part.tp / (size - part.tp),
+                "dice": dice_of(part), "iou": iou_of(part),
             })  # fmt: skip
 
 
-def _judge_probabilities(scores: CaseScores, files: CaseFiles, reference: LabelMap) -> None:
+def _judge_probabilities(files: CaseFiles, reference: LabelMap) -> dict[str, CalibrationCounts]:
     """Calibration of the probabilities as they are, and scaled by their temperature."""
     from rankseg_rma.probabilities import read_probabilities
     from rankseg_rma.transforms import ScaleTemperature
@@ -349,7 +374,8 @@ def _judge_probabilities(scores: CaseScores, files: CaseFiles, reference: LabelM
     if difference:
         expected, got = "on the reference's grid", f"a difference in {difference}"
         raise ValueError(wrong("evaluate", "probabilities", expected, got, path=files.probabilities))
-    scores.calibration["none"] = count_calibration(probabilities.probs.numpy(), reference.array)
+    found = {"none": count_calibration(probabilities.probs.numpy(), reference.array)}
     if files.temperature is not None:
         scaled = ScaleTemperature(files.temperature)(probabilities.probs)
-        scores.calibration["stored"] = count_calibration(np.asarray(scaled), reference.array)
+        found["stored"] = count_calibration(np.asarray(scaled), reference.array)
+    return found
