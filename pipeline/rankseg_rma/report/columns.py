@@ -227,7 +227,7 @@ COLUMNS: dict[str, dict[str, str]] = {
                    "partial": "True when cases are missing, failed or left out"},
     "strata.csv": {
         "stratum_by": "what divides the cohort into thirds",
-        "stratum": "low, middle or high third",
+        "stratum": "low, middle or high third, or none in the reference",
         "from": "smallest value in it",
         "to": "largest value in it",
         **{name: _PAIR_KEYS[name] for name in ("label", "label_name", "metric", "first", "second")},
