@@ -264,7 +264,7 @@ def test_bad_case_does_not_stop_the_cohort(work, tmp_path):
             (images / f"{name}.nii.gz").unlink()
     torn.write_bytes(torn.read_bytes()[:4000])
     output = run("infer", "--bundle", work / "run", "-i", images, "--out", tmp_path / "out", code=1)
-    assert re.search(r"1 failed:\s+phantom_000: .*phantom_000.nii.gz", output, re.DOTALL)
+    assert re.search(r"1 fault:\s+phantom_000: .*phantom_000.nii.gz", output, re.DOTALL)
     assert list(list_volumes(tmp_path / "out" / "rma")) == [good]
     assert set(pandas.read_csv(tmp_path / "out" / "inference.csv")["case_id"]) == {good}
 
@@ -344,7 +344,7 @@ def test_evaluate_two_plain_folders(tmp_path, rng):
     )
     output = run(*command, tmp_path / "again", "--dataset", tmp_path / "card.yaml", code=1)
     for text in (
-        "5 failed",
+        "5 faults",
         "1 with no reference in",
         "1 with no prediction in",
         "moved: ",

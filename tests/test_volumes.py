@@ -98,7 +98,9 @@ def test_grids_are_compared_by_their_corners():
 
 def test_slice_axes_and_volume():
     assert [find_slice_axis(OBLIQUE, plane) for plane in ("sagittal", "coronal", "axial")] == [0, 1, 2]
-    assert find_slice_axis(None, -1) == -1
+    assert find_slice_axis(None, -1) == 2
+    with pytest.raises(ValueError, match="axis from 0 to 2"):
+        find_slice_axis(None, 7)
     assert voxel_volume_ml(np.diag([-0.5, 2.0, 4.0, 1.0])) == pytest.approx(0.004)
     assert Volume(None, np.diag([-0.5, 2.0, 4.0, 1.0])).spacing_mm == (0.5, 2.0, 4.0)
 

@@ -143,7 +143,9 @@ def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
         for line in _list_files(outcome.written):
             say(line)
         if outcome.failed:
-            say(f"{len(outcome.failed)} failed:", error=True)
+            if outcome.last:
+                say(outcome.last)
+            say(f"{len(outcome.failed)} {'fault' if len(outcome.failed) == 1 else 'faults'}:", error=True)
             for case_id, reason in outcome.failed.items():
                 say(f"  {case_id}: {reason}", error=True)
             raise typer.Exit(1)

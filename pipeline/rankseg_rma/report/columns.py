@@ -227,7 +227,7 @@ COLUMNS: dict[str, dict[str, str]] = {
                    "partial": "True when cases are missing, failed or left out"},
     "strata.csv": {
         "stratum_by": "what divides the cohort into thirds",
-        "stratum": "low, middle or high third, or none in the reference",
+        "stratum": "low, middle or high third, none in the reference, or empty mask",
         "from": "smallest value in it",
         "to": "largest value in it",
         **{name: _PAIR_KEYS[name] for name in ("label", "label_name", "metric", "first", "second")},
@@ -255,7 +255,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     "expected.csv": {
         **_CASE,
         "metric": "score that was expected and measured",
-        "expected_score": "what the network's own probabilities imply for this mask, without a reference",
+        "expected_score": "what the network's own probabilities imply for this mask, without a reference; empty for an "
+        "empty mask",
         "real_score": "the score against the reference",
         "expected_volume_ml": "sum of the probabilities",
         "temperature": "temperature of the probabilities",
@@ -305,7 +306,8 @@ def describe_columns() -> str:
         "# Columns", "",
         "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare` and `advise` write; "
         "`columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions run from 0 to 1; a "
-        "point is 0.01. This file is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
+        "point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. This file "
+        "is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
     ]  # fmt: skip
     for name, columns in COLUMNS.items():
         text += [f"## {name}", "", "| column | meaning |", "|---|---|"]

@@ -141,11 +141,14 @@ def draw_montage(case: MontageCase) -> Figure:
 
 
 def montage_url(figure: Figure) -> str:
-    """The figure as a PNG of 256 colours inside a data URL: noisy images take a third of the bytes."""
+    """The figure as a PNG of 256 colours inside a data URL: noisy images take a third of the bytes.
+
+    The palette covers the colours that occur, however few pixels have them: the key's must be those of the picture.
+    """
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=_DPI)
     picture = Image.open(full).convert("RGB")
-    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode("ascii")
 
 

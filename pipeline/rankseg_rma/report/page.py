@@ -194,6 +194,11 @@ def make_verdict(tables: Tables) -> Verdict:
         f"{'case' if cases == 1 else 'cases'}, {moved[0]} improved, {moved[1]} unchanged and {moved[2]} worsened "
         f"by more than {limit}."
     )
+    left_out = int(row["num_left_out"]) if np.isfinite(sections.number(row, "num_left_out")) else 0
+    if left_out:
+        text += f" {left_out} more are left out: the score is not defined there, as for an empty mask."
+    if len(set(sections.pairs_of(tables)["second"])) > 1:
+        text += " The other decoders are in the table below."
     return Verdict(judgement, text, "" if doubt else look, moved)
 
 

@@ -17,6 +17,7 @@ from rankseg_rma.report.wording import (
     Table,
     build,
     count_of,
+    describe_doubt,
     describe_score,
     left,
     number,
@@ -91,7 +92,7 @@ def _extremes(row: Row, score: Score) -> str:
 
 def _difference(row: Row, score: Score) -> Cell:
     """A mean difference, coloured where its interval leaves out no difference."""
-    look = score.look_of_interval(number(row, "low"), number(row, "high"))
+    look = "" if describe_doubt(row) else score.look_of_interval(number(row, "low"), number(row, "high"))
     return Cell(score.text(number(row, "mean"), True), look)
 
 

@@ -69,7 +69,9 @@ def advise(
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         advice = "A temperature must come from other patients than those it is judged on."
-        raise ValueError(wrong("advise", "patients", "at least 2 with references", len(patients), advice=advice))
+        reasons = [f"{case_id}: {reason}" for case_id, reason in outcome.failed.items()][:3]
+        got = "; ".join([str(len(patients)), *reasons])
+        raise ValueError(wrong("advise", "patients", "at least 2 with references", got, advice=advice))
     fold_of = _folds_of(patients, min(folds, len(patients)))
     fitted = {
         fold: _fit([c for c in cases if fold_of[c.patient] != fold], metric) for fold in sorted(set(fold_of.values()))
@@ -88,6 +90,8 @@ def advise(
     advice_rows = _compare(scores, metric, cluster, bool(outcome.failed))
     outcome.written.append(write_csv(out / "advice_cases.csv", scores, COLUMNS["advice_cases.csv"]))
     outcome.written.append(write_csv(out / "advice.csv", advice_rows, COLUMNS["advice.csv"]))
+    if outcome.failed:
+        outcome.notes.append(f"warning: PARTIAL, {len(outcome.failed)} cases could not be used")
     temperatures = [temperature for temperature, _ in fitted.values()]
     outcome.notes += _word(pandas.DataFrame(advice_rows), scores, temperatures, metric, len(patients))
     from rankseg_rma.volumes import write_text
@@ -104,6 +108,8 @@ def _read_cases(
     cluster: str | None,
     outcome: Outcome,
 ) -> list[_Case]:
+    import torch
+
     from rankseg_rma.training import sample_log_probs
 
     cases = []
@@ -116,7 +122,9 @@ def _read_cases(
             if cases and len(probs) != cases[0].num_classes:
                 got = f"{len(probs)} where {cases[0].case_id} has {cases[0].num_classes}"
                 raise ValueError(wrong("advise", "probabilities", "of one number of classes", got))
-            log_probs, target = sample_log_probs(probs, labels)
+            # A single class is paired with its complement, or no voxel of it would have a class.
+            pair = torch.cat([1 - probs, probs]) if len(probs) == 1 else probs
+            log_probs, target = sample_log_probs(pair, labels)
             step = -(-len(target) // _MAX_VOXELS_PER_CASE) or 1
             axes = {"volume": None, "slice": find_slice_axis(affine, slice_axis)}
             counts = {unit: count_thresholds(probs.numpy(), labels, axis) for unit, axis in axes.items()}
@@ -150,18 +158,9 @@ def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
 
 def _fit(cases: Sequence[_Case], metric: str) -> tuple[float, dict[str, tuple[float, ...]]]:
     """Temperature, and the thresholds by unit, from some cases."""
-    import torch
-
     from rankseg_rma.training import fit_temperature
 
-    def two_classes(sample: tuple[Any, Any]) -> tuple[Any, Any]:
-        log_probs, target = sample
-        if log_probs.shape[1] > 1:
-            return sample
-        # A single class is paired with its complement.
-        return torch.cat([(-log_probs.exp()).log1p().clamp_min(-27.6), log_probs], dim=1), target
-
-    found = fit_temperature(two_classes(case.sample) for case in cases)
+    found = fit_temperature(case.sample for case in cases)
     thresholds = {unit: tune_thresholds([case.counts[unit] for case in cases], metric) for unit in UNITS}
     return found["temperature"], thresholds
 
@@ -208,6 +207,7 @@ def _score(
                     "case_id": case.case_id, "label": str(label), "unit": unit, "decoder": arm, "metric": score.name,
                     "label_name": names[label - 1] if label <= len(names) else str(label),
                     "value": score.value(measured, "kits"), "status": whole.status, "empty_policy": "kits",
+                    "n_reference": whole.num_reference,
                     "temperature": temperature if arm == "rma" else 1.0,
                 })  # fmt: skip
     return rows
@@ -276,7 +276,7 @@ def _verdict(overall: pandas.DataFrame, unit: str) -> str:
 def _losers(scores: pandas.DataFrame, metric: str) -> list[str]:
     """The five cases and labels that lose most, beyond a point."""
     wide = scores.pivot(index=["case_id", "label_name"], columns="decoder", values="value")
-    loss = (wide["rma"] - wide["argmax"]).dropna().sort_values()
+    loss = (wide["rma"] - wide["argmax"]).dropna().sort_values(kind="stable")
     loss = loss[loss < -0.01]
     if loss.empty:
         return ["  no case loses more than a point"]

@@ -30,12 +30,14 @@ def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
     found = []
     for name, folder in arms.items():
         file = folder.resolve().parent / "inference.csv"
-        column = f"expected_score_{folder.resolve().name}"
+        column, volume = (f"{kind}_{folder.resolve().name}" for kind in ("expected_score", "volume"))
         if folder.resolve().name not in DECODERS or not file.is_file():
             continue
         table = read_rows(file)
         if column in table:
-            table = table.assign(decoder=name, expected_score=table[column], label=table["label"].astype(str))
+            # The expected score of an empty mask says nothing: both empty counts 1, one empty 0.
+            score = table[column].where(table[f"{volume}_ml"] > 0)
+            table = table.assign(decoder=name, expected_score=score, label=table["label"].astype(str))
             found.append(table[["case_id", "label", "decoder", "expected_score", "expected_volume_ml", "metric", "unit",
                                 "temperature"]])  # fmt: skip
     return pandas.concat(found, ignore_index=True) if found else pandas.DataFrame()

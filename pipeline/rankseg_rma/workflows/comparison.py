@@ -14,6 +14,7 @@ NUM_RESAMPLES, SEED = 10_000, 0
 MACRO = "mean"
 # Stratum of the cases that the dividing number is not defined for.
 WITHOUT = "none in the reference"
+_UNCERTAINTY, EMPTY_MASK = "predicted uncertainty (1 - expected score)", "empty mask"
 # A case has moved beyond 1, 5 or 10 points of a fraction, or as many units (mm, mL, lesions) of other metrics.
 _MARGINS = (1.0, 5.0, 10.0)
 # The metric that a decoder maximises, by the metric and unit that it was told.
@@ -59,8 +60,8 @@ class PairingRule:
 def pair_rows(scores: pandas.DataFrame, rule: PairingRule) -> list[dict[str, Any]]:
     """Every later decoder against the first, per label and metric, and for the mean over labels.
 
-    Only cases where both scores are defined are paired. The mean over labels of a case takes the labels where both
-    are defined. Holm's correction is over the labels of one metric and pair of decoders.
+    Only cases where both scores are defined are paired; see `_mean_over_labels` for the mean over labels. Holm's
+    correction is over the labels of one metric and pair of decoders.
     """
     rows: list[dict[str, Any]] = []
     first = rule.arms[0]
@@ -94,10 +95,24 @@ def _tables_of(
     tables = {key: wide.loc[key] for key in order}
     entering = [label for label, _ in tables if label in set(averaged)]
     if len(entering) > 1:
-        both = wide.loc[wide.notna().all(axis=1)].reset_index()
-        macro = both[both["label"].isin(entering)].groupby("case_id")[[first, second]].mean()
-        tables[MACRO, MACRO] = macro.reindex(part["case_id"].drop_duplicates().sort_values())
+        tables[MACRO, MACRO] = _mean_over_labels(part[part["label"].isin(entering)], first, second)
     return tables
+
+
+def _mean_over_labels(part: pandas.DataFrame, first: str, second: str) -> pandas.DataFrame:
+    """Mean of a case over its labels, for both decoders.
+
+    A label that the reference lacks and that is defined for neither decoder does not count. Where a label is undefined
+    for any other reason, such as a structure that one decoder missed, so is the mean: it must not improve for that.
+    """
+    wide = part.pivot(index=["case_id", "label"], columns="decoder", values="value").reindex(columns=[first, second])
+    in_reference = part.groupby(["case_id", "label"])["n_reference"].max() > 0
+    skipped = wide.isna().all(axis=1) & ~in_reference.reindex(wide.index)
+    counted = wide[~skipped]
+    spoilt = counted.isna().any(axis=1).groupby("case_id").any()
+    means = counted.groupby("case_id").mean()
+    means[spoilt.reindex(means.index)] = np.nan
+    return means.reindex(part["case_id"].drop_duplicates().sort_values())
 
 
 def _compare(
@@ -136,7 +151,7 @@ def strata_rows(
     """The comparison within tertiles of reference volume, number of reference lesions and predicted uncertainty.
 
     Cases whose reference lacks the label are a stratum of their own. The predicted uncertainty is 1 minus the expected
-    score of the second decoder's mask (inference.csv).
+    score of the second decoder's mask (inference.csv), whatever the reference; it is not defined for an empty mask.
     """
     part, metric, rows = scores[scores["metric"] == metric_name], find_metric(metric_name), []
     first = rule.arms[0]
@@ -146,8 +161,9 @@ def strata_rows(
             for stratum_by, values in _strata_values(mine, lesions, expected, (first, second), label).items():
                 values = values.reindex(table.index)
                 names = np.array(stratify(values.to_numpy(np.float64)))
-                names = np.where(names == "undefined", WITHOUT, names)
-                for stratum in (WITHOUT, "low", "middle", "high"):
+                without = EMPTY_MASK if stratum_by == _UNCERTAINTY else WITHOUT
+                names = np.where(names == "undefined", without, names)
+                for stratum in (without, "low", "middle", "high"):
                     inside = table[names == stratum]
                     row = _compare(inside, first, second, rule.cluster, metric.better, metric.unit)
                     if row:
@@ -164,7 +180,7 @@ def strata_rows(
 def _strata_values(
     mine: pandas.DataFrame, lesions: pandas.DataFrame, expected: pandas.DataFrame, pair: tuple[str, str], label: str
 ) -> Mapping[str, pandas.Series]:
-    """A number per case for each way of dividing the cohort; NaN for cases whose reference lacks the label."""
+    """A number per case for each way of dividing the cohort; NaN where it is not defined."""
     present = mine["n_reference"] > 0
     found = {"reference volume (mL)": (mine["n_reference"] * mine["voxel_ml"]).where(present)}
     if not lesions.empty:
@@ -175,5 +191,5 @@ def _strata_values(
     if not expected.empty:
         told = expected[(expected["label"] == label) & (expected["decoder"] == pair[1])].set_index("case_id")
         if len(told):
-            found["predicted uncertainty (1 - expected score)"] = 1 - told["expected_score"]
+            found[_UNCERTAINTY] = 1 - told["expected_score"]
     return found

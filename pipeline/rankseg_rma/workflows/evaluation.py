@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from rankseg_rma.checks import require_one_of, wrong
@@ -11,6 +12,7 @@ from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
 from rankseg_rma.volumes import list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
+from rankseg_rma.workflows.comparison import MACRO
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
 from rankseg_rma.workflows.parallel import choose_workers, run_cases
 from rankseg_rma.workflows.scoring import CaseFiles, CaseScores, ScorePlan, Structure, add_absent, score_case
@@ -127,7 +129,9 @@ def list_references(folder: Path) -> dict[str, Path]:
     if not found:
         found = {path.parent.name: path for path in sorted(folder.glob("*/segmentation.nii.gz"))}
     if not found:
-        raise FileNotFoundError(wrong("evaluate", "references", "a folder with label maps", folder))
+        inner = [path.name for path in sorted(folder.glob("label*")) if path.is_dir()]
+        advice = f"Did you mean {folder / inner[0]}?" if inner else ""
+        raise FileNotFoundError(wrong("evaluate", "references", "a folder with label maps", folder, advice=advice))
     return found
 
 
@@ -154,6 +158,7 @@ def evaluate_masks(
     if options.images is not None:
         list_volumes(options.images)  # a wrong folder is said before the work, not after it
     outcome = outcome or Outcome(out)
+    _require_own_folder(out, [references, *arms.values()])
     chosen = [case_id for case_id in reference_files if _wanted(case_id, options)][: options.limit]
     for case_id in chosen:
         patient_of(case_id, options.cluster)  # so is a rule that does not fit
@@ -170,11 +175,25 @@ def evaluate_masks(
     for case in results:
         outcome.failed |= {f"{decoder}/{case.case_id}": reason for decoder, reason in case.failed.items()}
     structures = _fill_absent(results, plan)
+    outcome.notes += _describe_ghosts(results, structures)
     if not structures and any(case.arms for case in results):
         advice = "Name the data set with --dataset."
         raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
     write_outputs(ScoredCohort(results, structures, arms, files, reference_files, missing, options, plan), outcome)
     return outcome
+
+
+def _require_own_folder(out: Path, inputs: Sequence[Path]) -> None:
+    """Say before the work that nothing can be written, or that it would land among the inputs."""
+    if any(out.resolve() == folder.resolve() for folder in inputs):
+        raise ValueError(wrong("evaluate", "out", "a folder of its own", out, advice="It is one of the inputs."))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        got = f"{out} ({error.strerror or error})"
+        raise ValueError(wrong("evaluate", "out", "a folder that can be written", got)) from error
 
 
 def _wanted(case_id: str, options: EvaluationOptions) -> bool:
@@ -229,6 +248,13 @@ def _structures(
     if not parts and not regions:
         return None, None
     both = parts + regions
+    unnamed = sorted({member for _, _, members in regions for member in members} - set(options.label_names))
+    unnamed += sorted(set(options.organ or ()) - set(options.label_names))
+    if parts and unnamed:
+        expected, got = f"of labels {', '.join(key for key, _, _ in parts)}", ", ".join(map(str, unnamed))
+        raise ValueError(wrong("evaluate", "regions and organ", expected, got))
+    if MACRO in {name for _, name, _ in both}:
+        raise ValueError(wrong("evaluate", "labels and regions", f"not named {MACRO}", MACRO))
     if len({key for key, _, _ in both}) < len(both) or len({name for _, name, _ in both}) < len(both):
         got = ", ".join(f"{name} = {key}" for key, name, _ in both)
         raise ValueError(wrong("evaluate", "labels and regions", "each named once", got))
@@ -340,6 +366,18 @@ def _find_missing(
 def _dead(case: CaseFiles) -> CaseScores:
     reason = "the process that scored it was killed, most likely for lack of memory; try --workers 1"
     return CaseScores(case.case_id, failed=dict.fromkeys(case.predictions, reason))
+
+
+def _describe_ghosts(results: Sequence[CaseScores], structures: Sequence[Structure]) -> list[str]:
+    """Warn of labels that occur nowhere: under the kits policy they count as perfect in every case."""
+    rows = [row for case in results for arm in case.arms.values() for row in arm.rows]
+    seen = {row["label"] for row in rows if row["status"] != "both_empty"}
+    return [
+        f"warning: {one.name} (label {one.key}) occurs in no mask and no reference, and raises the mean over labels "
+        "where empty masks count 1: leave it out"
+        for one in structures
+        if rows and one.key not in seen
+    ]
 
 
 def _fill_absent(results: Sequence[CaseScores], plan: ScorePlan) -> list[Structure]:

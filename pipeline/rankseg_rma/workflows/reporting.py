@@ -44,7 +44,7 @@ def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, An
     """Write report.html, and every figure also to figures/ as PNG and SVG; ``provenance`` is shown at its end."""
     from rankseg_rma.report.page import PageChart, PageContent, render_page
     from rankseg_rma.report.viewer import load_viewer
-    from rankseg_rma.workflows.pictures import CohortFiles, choose_cases, find_pictures
+    from rankseg_rma.workflows.pictures import CohortFiles, choose_cases, find_image, find_pictures
 
     folder = outcome.out / "figures"
     charts = []
@@ -53,6 +53,8 @@ def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, An
         charts.append(PageChart(name, chart.title, chart.caption, _as_url(files[0].read_bytes())))
         outcome.written += files
     images = list_volumes(given.images) if given.images is not None else {}
+    if images and not any(find_image(images, case_id) for case_id in given.references):
+        outcome.notes.append(f"warning: no image in {given.images} has the name of a case, as {min(images)!r}")
     files = CohortFiles(given.references, given.predictions, images)
     choices = choose_cases(tables, _NUM_PICTURES)
     pictures = find_pictures(tables, choices, files, window=given.window, num_viewer_cases=_NUM_VIEWER_CASES)

@@ -221,7 +221,7 @@ def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMa
         strange = [value for value in strange if value]
         if strange:
             expected, got = f"of labels 0, {', '.join(map(str, sorted(known)))}", ", ".join(map(str, strange))
-            advice = "Name the data set with --dataset, or leave it out to score every label."
+            advice = "Name every label that may occur, or none to score all."
             raise ValueError(wrong("evaluate", argument, expected, got, path=path, advice=advice))
 
 
