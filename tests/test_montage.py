@@ -9,7 +9,9 @@ import pandas
 import pytest
 from matplotlib.colors import to_rgb
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
 
+from rankseg_rma.report import montage
 from rankseg_rma.report.content import Tables
 from rankseg_rma.report.montage import MontageCase, draw_montage, find_place, mask_colours, montage_url
 from rankseg_rma.volumes import list_volumes, write_volume
@@ -310,3 +312,19 @@ def test_images_of_either_name(tmp_path):
     assert [path and path.name for path in (find_image(files, name) for name in "abc")] == [
         "a.nii.gz", "b_0000.nii.gz", None
     ]  # fmt: skip
+
+
+def test_few_colours_stay_true():
+    """Greys keep no tint, and the colours of small areas are kept: a key must show what the picture shows."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200))
+    array = np.repeat(noise[..., None], 3, axis=2).astype(np.uint8)
+    array[:60, :60] = noise[:60, :60, None] // 2 + np.array([0, 57, 89])  # an overlay of many shades
+    swatches = [(0, 158, 115), (230, 159, 0), (86, 180, 233), (213, 94, 0), (240, 228, 66)]
+    for place, colour in enumerate(swatches):
+        array[-4:, 4 * place : 4 * place + 3] = colour
+    reduced = np.asarray(montage._reduce_colours(Image.fromarray(array)).convert("RGB")).astype(int)
+    grey = np.ptp(array.astype(int), axis=2) == 0
+    assert (np.ptp(reduced[grey], axis=1) == 0).all()
+    assert np.abs(reduced - array)[grey].max() <= 2
+    for place, colour in enumerate(swatches):
+        assert np.abs(reduced[-2, 4 * place + 1] - colour).max() <= 6, colour

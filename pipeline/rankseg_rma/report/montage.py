@@ -141,15 +141,26 @@ def draw_montage(case: MontageCase) -> Figure:
 
 
 def montage_url(figure: Figure) -> str:
-    """The figure as a PNG of 256 colours inside a data URL: noisy images take a third of the bytes.
-
-    The palette covers the colours that occur, however few pixels have them: the key's must be those of the picture.
-    """
+    """The figure as a PNG of 256 colours inside a data URL: noisy images take a third of the bytes."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=_DPI)
-    picture = Image.open(full).convert("RGB")
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    _reduce_colours(Image.open(full).convert("RGB")).save(small, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode("ascii")
+
+
+def _reduce_colours(picture: Image.Image) -> Image.Image:
+    """128 greys without any tint, and 128 colours that cover those of masks and key, however small their areas."""
+    array = np.asarray(picture).astype(np.int64)
+    index, is_colour = (array[..., 1] * 127 + 127) // 255, np.ptp(array, axis=2) > 4
+    palette = [round(grey * 255 / 127) for grey in range(128) for _ in "rgb"]
+    if is_colour.any():
+        strip = Image.fromarray(array[is_colour][None].astype(np.uint8))
+        reduced = strip.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        index[is_colour] = 128 + np.asarray(reduced)[0]
+        palette += (reduced.getpalette() or [])[: 3 * 128]
+    result = Image.fromarray(index.astype(np.uint8))
+    result.putpalette(palette)
+    return result
 
 
 def _view(case: MontageCase) -> tuple[Any, float, bool]:
