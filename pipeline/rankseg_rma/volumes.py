@@ -259,6 +259,28 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_same_grid(
+    function: str, argument: str, shape: Any, affine: Any, reference: Any, path: str | Path, advice: str = ""
+) -> None:
+    """Raise unless an array lies on the grid of a reference.
+
+    Args:
+        function: who asks, for the message.
+        argument: what is checked.
+        shape: its spatial shape.
+        affine: its affine.
+        reference: anything with an ``array`` (*spatial) and an ``affine``.
+        path: its file.
+        advice: what to do.
+    Raises:
+        ValueError: the grids differ.
+    """
+    difference = same_grid(shape, affine, reference.array.shape, reference.affine)
+    if difference:
+        expected, got = "on the reference's grid", f"a difference in {difference}"
+        raise ValueError(wrong(function, argument, expected, got, path=path, advice=advice))
+
+
 def same_grid(shape_a: Any, affine_a: Any, shape_b: Any, affine_b: Any) -> str:
     """Say how two grids differ; the empty string when they are the same (corners within a tenth of a voxel).
 

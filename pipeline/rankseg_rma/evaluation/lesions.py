@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.evaluation.masks import Box, bounding_box, require_mask, union_box
 from rankseg_rma.evaluation.size import longest_diameters_mm, require_spacing
 
 # A pair of lesions matches above a threshold, not at it.
@@ -20,8 +21,6 @@ VOLUME_BINS_ML = (0.5, 2.0, 10.0)
 VOLUME_BIN_NAMES = ("<0.5 mL", "0.5-2 mL", "2-10 mL", ">=10 mL")
 # Names by their 3D neighbourhood; in 2D the same names mean 8 and 4 neighbours.
 CONNECTIVITIES = {26: 8, 6: 4}
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def label_components(mask: Any, connectivity: int) -> tuple[Any, int]:
         >>> [label_components(np.eye(3, dtype=bool), connectivity)[1] for connectivity in (26, 6)]
         [1, 3]
     """
-    mask = _require_mask("label_components", "mask", mask)
+    mask = require_mask("label_components", "mask", mask)
     if connectivity not in CONNECTIVITIES:
         raise ValueError(wrong("label_components", "connectivity", "26 or 6", connectivity))
     labels, box = np.zeros(mask.shape, np.int32), bounding_box(mask)
@@ -182,8 +181,8 @@ def match_lesions(
     Raises:
         ValueError: masks are not bool, shapes differ, or spacing, axis or connectivity do not fit.
     """
-    prediction = _require_mask("match_lesions", "prediction", prediction)
-    reference = _require_mask("match_lesions", "reference", reference)
+    prediction = require_mask("match_lesions", "prediction", prediction)
+    reference = require_mask("match_lesions", "reference", reference)
     if prediction.shape != reference.shape:
         expected = f"of the reference's shape {reference.shape}"
         raise ValueError(wrong("match_lesions", "prediction", expected, prediction.shape))
@@ -230,28 +229,6 @@ def recall_by_volume(matches: Sequence[LesionMatch], k: int) -> list[VolumeRecal
     found = np.array([lesion.matched[k] for lesion in lesions], dtype=bool)
     counts = [(int((bins == b).sum()), int(found[bins == b].sum())) for b in range(len(VOLUME_BIN_NAMES))]
     return [VolumeRecall(name, n, tp, _ratio(tp, n)) for name, (n, tp) in zip(VOLUME_BIN_NAMES, counts, strict=True)]
-
-
-def bounding_box(mask: Any) -> Box | None:
-    """Smallest box that holds every True of an array; None without one."""
-    box = [slice(0, size) for size in mask.shape]
-    # From the slowest axis: the first, full pass then runs along memory.
-    for axis in sorted(range(mask.ndim), key=lambda k: -abs(mask.strides[k])):
-        others = tuple(k for k in range(mask.ndim) if k != axis)
-        filled = np.flatnonzero(mask[tuple(box)].any(axis=others))
-        if not filled.size:
-            return None
-        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
-    return tuple(box)
-
-
-def union_box(first: Any, second: Any) -> Box:
-    """Smallest box that holds every True of two arrays of one shape; of size 0 without one."""
-    boxes = [box for box in (bounding_box(first), bounding_box(second)) if box is not None]
-    if not boxes:
-        return tuple(slice(0, 0) for _ in range(first.ndim))
-    sides = zip(*boxes, strict=True)
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
 
 
 def _measure(
@@ -344,14 +321,6 @@ def _lesions(table: tuple[Any, Any, Any, Any], pairs: Any, chosen: Sequence[Any]
         Lesion(number, size, volume, diameter, tuple(centre), iou, other_number, tuple(found))
         for number, (size, volume, diameter, centre, iou, other_number, found) in enumerate(rows, start=1)
     )
-
-
-def _require_mask(function: str, argument: str, mask: Any) -> Any:
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_ or mask.ndim not in (2, 3):
-        got = f"{mask.dtype} with {mask.ndim} axes"
-        raise ValueError(wrong(function, argument, "a bool array with 2 or 3 axes", got))
-    return mask
 
 
 def _ratio(numerator: float, denominator: float) -> float:

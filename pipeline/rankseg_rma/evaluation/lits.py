@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.evaluation.lesions import union_box
+from rankseg_rma.evaluation.masks import union_box
 from rankseg_rma.evaluation.overlap import Overlap, as_label_map
 from rankseg_rma.evaluation.size import require_spacing
 

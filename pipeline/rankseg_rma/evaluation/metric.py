@@ -101,6 +101,16 @@ def find_metric(name: str) -> Metric:
     raise AssertionError
 
 
+def metric_of_unit(metric: str, unit: str) -> str:
+    """Name of the score that judges a decoder told to maximise "dice" or "iou" over "volume" or "slice".
+
+    Example:
+        >>> metric_of_unit("dice", "volume"), metric_of_unit("iou", "slice")
+        ('dice', 'slice_iou')
+    """
+    return f"slice_{metric}" if unit == "slice" else metric
+
+
 def list_metrics(groups: Iterable[str], tolerances_mm: Sequence[float]) -> list[Metric]:
     """Metrics of some groups, in the order of the table; surface Dice at each tolerance closes the surface group."""
     groups = set(groups)

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.evaluation.masks import require_mask, union_box
 
 # Bits of a voxel that says of both masks at once whether it belongs to them.
 PREDICTION, REFERENCE = 1, 2
@@ -164,7 +165,7 @@ def border_of(mask: Any, outside_is_foreground: bool) -> Any:
                [1, 0, 1],
                [1, 1, 1]])
     """
-    mask = _checked_mask("border_of", "mask", mask)
+    mask = require_mask("border_of", "mask", mask)
     return _borders(_stack(mask, mask, PREDICTION | REFERENCE if outside_is_foreground else 0)) != 0
 
 
@@ -182,19 +183,13 @@ def crop_to_union(prediction: Any, reference: Any) -> tuple[Any, Any]:
     Raises:
         ValueError: not bool, neither 2D nor 3D, or shapes differ.
     """
-    prediction = _checked_mask("crop_to_union", "prediction", prediction)
-    reference = _checked_mask("crop_to_union", "reference", reference)
+    prediction = require_mask("crop_to_union", "prediction", prediction)
+    reference = require_mask("crop_to_union", "reference", reference)
     if prediction.shape != reference.shape:
         expected = f"of the reference's shape {reference.shape}"
         raise ValueError(wrong("crop_to_union", "prediction", expected, prediction.shape))
-    # Outermost in memory first: its projection reads whole runs and leaves little to the others.
-    for axis in sorted(range(prediction.ndim), key=lambda axis: -abs(prediction.strides[axis])):
-        others = tuple(k for k in range(prediction.ndim) if k != axis)
-        filled = np.flatnonzero(prediction.any(axis=others) | reference.any(axis=others))
-        cut = slice(max(filled[0] - 1, 0), filled[-1] + 2) if filled.size else slice(0, 0)
-        box = (slice(None),) * axis + (cut,)
-        prediction, reference = prediction[box], reference[box]
-    return prediction, reference
+    box = union_box(prediction, reference, margin=1)
+    return prediction[box], reference[box]
 
 
 def _stack(prediction: Any, reference: Any, fill: int) -> Any:
@@ -300,14 +295,6 @@ def _query_tree(shape: tuple[int, ...], places: Any, targets: Any, spacing_mm: A
 
 def _percentile_95(distances_mm: Any) -> float:
     return float(np.percentile(distances_mm, 95)) if distances_mm.size else nan
-
-
-def _checked_mask(function: str, argument: str, mask: Any) -> Any:
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_ or mask.ndim not in (2, 3):
-        got = f"{mask.dtype} of shape {mask.shape}"
-        raise ValueError(wrong(function, argument, "a bool array with 2 or 3 axes", got))
-    return mask
 
 
 def _checked_spacing(function: str, spacing_mm: Sequence[float], ndim: int) -> Any:

@@ -39,11 +39,6 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
     return [folder / name for name in names]
 
 
-def format_interval(low: float, high: float) -> str:
-    """Interval in points, or why there is none."""
-    return write_interval(low, high, "1")
-
-
 def format_paired(paired: pandas.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
     """Rows of the comparison that people read: fractions in points (0 to 100), interval, and cases that moved."""
     rows = []

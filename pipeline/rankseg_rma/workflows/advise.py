@@ -11,11 +11,11 @@ import pandas
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import Measured, Overlap, as_label_map, count_pairs, find_metric
+from rankseg_rma.evaluation.metric import metric_of_unit
 from rankseg_rma.evaluation.threshold import ThresholdCounts, apply_thresholds, count_thresholds, tune_thresholds
 from rankseg_rma.report.columns import COLUMNS
-from rankseg_rma.report.tables import format_interval
-from rankseg_rma.report.wording import describe_doubt
-from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, voxel_volume_ml
+from rankseg_rma.report.wording import describe_doubt, write_interval
+from rankseg_rma.volumes import find_slice_axis, read_volume, require_same_grid, voxel_volume_ml, write_text
 from rankseg_rma.workflows.comparison import MACRO, PairingRule, pair_rows
 from rankseg_rma.workflows.evaluation import list_references
 from rankseg_rma.workflows.inference import find_inputs
@@ -94,8 +94,6 @@ def advise(
         outcome.notes.append(f"warning: PARTIAL, {len(outcome.failed)} cases could not be used")
     temperatures = [temperature for temperature, _ in fitted.values()]
     outcome.notes += _word(pandas.DataFrame(advice_rows), scores, temperatures, metric, len(patients))
-    from rankseg_rma.volumes import write_text
-
     write_text(out / "advice.txt", "\n".join(outcome.notes) + "\n")
     outcome.written.append(out / "advice.txt")
     return outcome
@@ -141,10 +139,7 @@ def _load(path: Path, reference: Path) -> tuple[Any, Any, Any]:
 
     probabilities, volume = read_probabilities(path), read_volume(reference)
     labels = as_label_map("reference", volume.array)
-    difference = same_grid(probabilities.probs.shape[1:], probabilities.affine, labels.shape, volume.affine)
-    if difference:
-        expected, got = "on the reference's grid", f"a difference in {difference}"
-        raise ValueError(wrong("advise", "probabilities", expected, got, path=path))
+    require_same_grid("advise", "probabilities", probabilities.probs.shape[1:], probabilities.affine, volume, path)
     highest = max(len(probabilities.probs) - 1, 1)
     if labels.max(initial=0) > highest:
         raise ValueError(wrong("advise", "reference", f"of labels 0 to {highest}", int(labels.max()), path=reference))
@@ -189,7 +184,7 @@ def _score(
     argmax = decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"]
     rows = []
     for unit in UNITS:
-        score = find_metric(metric if unit == "volume" else f"slice_{metric}")
+        score = find_metric(metric_of_unit(metric, unit))
         for arm in ARMS:
             if arm == "argmax":
                 mask = argmax
@@ -217,7 +212,7 @@ def _compare(scores: pandas.DataFrame, metric: str, cluster: str | None, partial
     rows = []
     labels = list(dict.fromkeys(scores["label"]))
     for unit in UNITS:
-        rule = PairingRule(ARMS, cluster, labels, metric if unit == "volume" else f"slice_{metric}", partial)
+        rule = PairingRule(ARMS, cluster, labels, metric_of_unit(metric, unit), partial)
         for row in pair_rows(scores[scores["unit"] == unit], rule):
             rows.append({**row, "arm": row["second"], "score_unit": row["unit"], "unit": unit})
     return rows
@@ -241,7 +236,7 @@ def _word(
         overall = mine[mine["label"] == (MACRO if MACRO in labels else labels[0])].set_index("arm")
         lines += ["", f"{unit}: {_verdict(overall, unit)}"]
         for row in mine.to_dict("records"):
-            interval = format_interval(row["low"], row["high"])
+            interval = write_interval(row["low"], row["high"], "1")
             lines.append(
                 f"  {row['label_name']:<12.12} {row['arm']:<15} {100 * row['mean_first']:6.2f} -> "
                 f"{100 * row['mean_second']:6.2f}  {100 * row['mean']:+z6.2f} ({interval})  "
@@ -254,7 +249,7 @@ def _word(
 def _verdict(overall: pandas.DataFrame, unit: str) -> str:
     best = overall.loc["rma"]
     plain, threshold = overall.loc["rma_untempered"], overall.loc["threshold"]
-    size = f"{100 * best['mean']:+z.2f} points, {format_interval(best['low'], best['high'])}"
+    size = f"{100 * best['mean']:+z.2f} points, {write_interval(best['low'], best['high'], '1')}"
     if np.isnan(best["low"]):
         return f"too few patients for an answer ({size})"
     doubt = describe_doubt(best)
@@ -266,7 +261,7 @@ def _verdict(overall: pandas.DataFrame, unit: str) -> str:
     else:
         text = f"use RMA with the temperature ({size})"
         if threshold["mean"] > best["mean"]:
-            interval = format_interval(threshold["low"], threshold["high"])
+            interval = write_interval(threshold["low"], threshold["high"], "1")
             text += f"; one tuned threshold per label is ahead of it ({100 * threshold['mean']:+z.2f}, {interval})"
     if plain["high"] < 0:
         text += f"; without a temperature RMA would lose ({100 * plain['mean']:+z.2f})"

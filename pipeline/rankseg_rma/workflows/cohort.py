@@ -10,7 +10,7 @@ import pandas
 from rankseg_rma.evaluation import IOU_THRESHOLDS, Overlap, recist_sum_mm
 from rankseg_rma.evaluation.calibration import CalibrationCounts
 from rankseg_rma.evaluation.lesions import count_detection, recall_by_volume
-from rankseg_rma.evaluation.metric import dice_of, iou_of
+from rankseg_rma.evaluation.metric import dice_of, iou_of, metric_of_unit
 from rankseg_rma.evaluation.quality import judge_quality
 from rankseg_rma.evaluation.volumetry import agree_volumes, compare_burden
 from rankseg_rma.workflows.outcome import DECODERS, read_rows
@@ -203,7 +203,7 @@ def expected_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> panda
     """Expected beside real score, of the metric that the decoder was told."""
     if expected.empty or scores.empty:
         return pandas.DataFrame()
-    metric = np.where(expected["unit"] == "slice", "slice_" + expected["metric"], expected["metric"])
+    metric = [metric_of_unit(*told) for told in zip(expected["metric"], expected["unit"], strict=True)]
     real = scores[["case_id", *KEYS, "decoder", "metric", "value"]].rename(columns={"value": "real_score"})
     table = expected.assign(metric=metric).merge(real, on=["case_id", "label", "decoder", "metric"])
     shown = ["metric", "expected_score", "real_score", "expected_volume_ml", "temperature"]
@@ -219,6 +219,5 @@ def quality_rows(expected: pandas.DataFrame) -> list[dict[str, Any]]:
         judged = judge_quality(
             part["expected_score"].to_numpy(), part["real_score"].to_numpy(), failure_below=FAILURE_BELOW
         )
-        rows.append({"label": label, "label_name": label_name, "decoder": decoder, **vars(judged),
-                     "failure_below": FAILURE_BELOW})  # fmt: skip
+        rows.append({"label": label, "label_name": label_name, "decoder": decoder, **vars(judged)})
     return rows

@@ -9,7 +9,7 @@ from rankseg_rma.checks import wrong
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import as_label_map
 from rankseg_rma.evaluation.threshold import apply_thresholds, count_thresholds, tune_thresholds
-from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, same_grid, write_text, write_volume
+from rankseg_rma.volumes import find_slice_axis, list_volumes, read_volume, require_same_grid, write_text, write_volume
 from rankseg_rma.workflows.evaluation import EvaluationOptions, evaluate_masks, find_arms, list_references
 from rankseg_rma.workflows.outcome import Outcome, describe_failure, track
 
@@ -53,8 +53,9 @@ def compare_folders(
         raise ValueError(wrong("compare", "folders", f"not named {THRESHOLD}", THRESHOLD, advice="Use NAME=DIR."))
     known, tuned_on = list_references(references), list_volumes(validation)
     wanted = set(known if options.only is None else options.only) - set(tuned_on)
-    judged = {case_id: path for case_id, path in list_volumes(options.probabilities).items() if case_id in wanted}
-    _require_other_patients(tuned_on, list_volumes(options.probabilities), options, validation)
+    decoded = list_volumes(options.probabilities)
+    _require_other_patients(tuned_on, decoded, options, validation)
+    judged = {case_id: path for case_id, path in decoded.items() if case_id in wanted}
     outcome = Outcome(out)
     tuning = _Tuning(tuned_on, judged, known, out / "masks" / THRESHOLD, options)
     _write_threshold_masks(tuning, outcome)
@@ -88,9 +89,7 @@ def _write_threshold_masks(tuning: _Tuning, outcome: Outcome) -> None:
             if case_id not in tuning.references:
                 raise FileNotFoundError(wrong("compare", "references", f"with a label map {case_id}.*", "none"))
             held, reference = read_probabilities(path), read_volume(tuning.references[case_id])
-            fault = same_grid(held.probs.shape[1:], held.affine, reference.array.shape, reference.affine)
-            if fault:
-                raise ValueError(wrong("compare", "validation", "on the reference's grid", fault, path=path))
+            require_same_grid("compare", "validation", held.probs.shape[1:], held.affine, reference, path)
             axis = find_slice_axis(held.affine, tuning.options.slice_axis) if by_slice else None
             labels = as_label_map("reference", reference.array)
             counts[case_id] = count_thresholds(held.probs.numpy(), labels, axis)

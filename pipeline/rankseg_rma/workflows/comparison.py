@@ -9,6 +9,7 @@ import pandas
 
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import adjust_holm, compare_pairs, find_metric, stratify
+from rankseg_rma.evaluation.metric import metric_of_unit
 
 NUM_RESAMPLES, SEED = 10_000, 0
 MACRO = "mean"
@@ -17,11 +18,6 @@ WITHOUT = "none in the reference"
 _UNCERTAINTY, EMPTY_MASK = "predicted uncertainty (1 - expected score)", "empty mask"
 # A case has moved beyond 1, 5 or 10 points of a fraction, or as many units (mm, mL, lesions) of other metrics.
 _MARGINS = (1.0, 5.0, 10.0)
-# The metric that a decoder maximises, by the metric and unit that it was told.
-_OPTIMISED = {
-    ("dice", "volume"): "dice", ("iou", "volume"): "iou",
-    ("dice", "slice"): "slice_dice", ("iou", "slice"): "slice_iou",
-}  # fmt: skip
 
 
 def margins_of(unit: str) -> tuple[float, float, float]:
@@ -35,7 +31,7 @@ def optimised_metric(expected: pandas.DataFrame) -> str:
     if expected.empty:
         return ""
     told = expected[["metric", "unit"]].drop_duplicates()
-    return _OPTIMISED.get((told.iloc[0, 0], told.iloc[0, 1]), "") if len(told) == 1 else ""
+    return metric_of_unit(told.iloc[0, 0], told.iloc[0, 1]) if len(told) == 1 else ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The command that scores masks against references."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
-from rankseg_rma.volumes import list_volumes, read_grid, spacing_of
+from rankseg_rma.volumes import Grid, list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
 from rankseg_rma.workflows.comparison import MACRO
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
@@ -166,10 +168,11 @@ def evaluate_masks(
         name: {case_id: path for case_id, path in list_volumes(folder).items() if _wanted(case_id, options)}
         for name, folder in arms.items()
     }
-    plan = make_plan(options, [reference_files[case_id] for case_id in chosen])
+    grids = _read_grids(reference_files[case_id] for case_id in chosen)
+    plan = make_plan(options, {spacing_of(grid.affine) for grid in grids.values()})
     cases = _pair_files(chosen, reference_files, files, options, outcome)
     missing = _find_missing(chosen, files, arms, references, options, outcome)
-    num_voxels = len(arms) * sum(_size_of(case.reference) for case in cases)
+    num_voxels = len(arms) * sum(prod(grids[case.reference].shape) for case in cases if case.reference in grids)
     workers = choose_workers(len(cases), num_voxels, options.workers)
     results = list(track(run_cases(partial(score_case, plan=plan), cases, workers, _dead), "evaluating", len(cases)))
     for case in results:
@@ -200,8 +203,8 @@ def _wanted(case_id: str, options: EvaluationOptions) -> bool:
     return options.only is None or case_id in options.only
 
 
-def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> ScorePlan:
-    """Structures and metric groups from the options; ``reference_files`` tell for which spacings areas are needed."""
+def make_plan(options: EvaluationOptions, spacings_mm: Iterable[tuple[float, ...]]) -> ScorePlan:
+    """Structures and metric groups from the options; ``spacings_mm`` are the voxel sizes of the cohort."""
     protocol = options.protocol
     if protocol is not None:
         require_one_of("evaluate", "protocol", protocol, protocols.PROTOCOLS)
@@ -227,7 +230,7 @@ def make_plan(options: EvaluationOptions, reference_files: Sequence[Path]) -> Sc
         slice_axis=options.slice_axis, edge_is_inside=options.edge_is_inside,
         connectivity=6 if protocol == "lits" else options.connectivity,
         organ=_organ(options, structures), lits=protocol == "lits",
-        areas_mm2=_surface_areas(reference_files) if surface and used else {},
+        areas_mm2=_surface_areas(spacings_mm) if surface and used else {},
     )  # fmt: skip
 
 
@@ -281,27 +284,21 @@ def _organ(options: EvaluationOptions, structures: Sequence[Structure] | None) -
     return organs[0].members if len(organs) == 1 and len(plain) > 1 else ()
 
 
-def _surface_areas(reference_files: Sequence[Path]) -> dict[tuple[float, ...], Any]:
-    """Surface area of each of the 256 neighbourhood codes for every voxel size of the cohort, in mm2."""
+def _surface_areas(spacings_mm: Iterable[tuple[float, ...]]) -> dict[tuple[float, ...], Any]:
+    """Surface area of each of the 256 neighbourhood codes for every voxel size, in mm2."""
     import numpy as np
     from monai.metrics.utils import create_table_neighbour_code_to_surface_area
 
-    spacings = set()
-    for path in reference_files:
-        try:
-            spacings.add(spacing_of(read_grid(path).affine))
-        except (ValueError, FileNotFoundError):  # said when the case is scored
-            continue
-    return {spacing: np.asarray(create_table_neighbour_code_to_surface_area(spacing)[0]) for spacing in spacings}
+    return {spacing: np.asarray(create_table_neighbour_code_to_surface_area(spacing)[0]) for spacing in spacings_mm}
 
 
-def _size_of(path: Path) -> int:
-    import math
-
-    try:
-        return math.prod(read_grid(path).shape)
-    except (ValueError, FileNotFoundError):
-        return 0
+def _read_grids(files: Iterable[Path]) -> dict[Path, Grid]:
+    """Grids of the files whose header can be read; the others are named when they are scored."""
+    grids = {}
+    for path in files:
+        with suppress(ValueError, FileNotFoundError):
+            grids[path] = read_grid(path)
+    return grids
 
 
 def _pair_files(

@@ -12,7 +12,7 @@ from rankseg_rma.checks import wrong
 from rankseg_rma.report.content import Tables
 from rankseg_rma.report.page import PagePicture, ViewerCase
 from rankseg_rma.report.wording import describe_score
-from rankseg_rma.volumes import Volume, read_volume, same_grid, spacing_of
+from rankseg_rma.volumes import Volume, read_volume, require_same_grid, spacing_of
 from rankseg_rma.workflows.outcome import describe_failure
 
 # Soft tissue in Hounsfield units; a CT is known by its air, and no MRI goes so far below 0.
@@ -168,7 +168,7 @@ def _read_example(
             raise FileNotFoundError(wrong("find_pictures", "masks", f"there for {name}", "none", case_id=case_id))
         volume = _one_channel(read_volume(found[case_id]))
         first = first or volume
-        _require_same_grid(volume, first, found[case_id])
+        require_same_grid("find_pictures", "volume", volume.array.shape, volume.affine, first, found[case_id])
         masks[name] = np.isin(volume.array, members)
     assert first is not None
     image = _read_image(files, case_id, first, notes)
@@ -188,13 +188,6 @@ def _one_channel(volume: Volume) -> Volume:
     return Volume(volume.array[0], volume.affine) if volume.array.ndim == 4 else volume
 
 
-def _require_same_grid(volume: Volume, first: Volume, path: Path) -> None:
-    difference = same_grid(volume.array.shape, volume.affine, first.array.shape, first.affine)
-    if difference:
-        expected, got = "on the grid of the reference", f"a difference in {difference}"
-        raise ValueError(wrong("find_pictures", "volume", expected, got, path=path))
-
-
 def _read_image(files: CohortFiles, case_id: str, mask: Volume, notes: list[str]) -> Any | None:
     """Image array of a case, or None with a note."""
     path = find_image(files.images, case_id)
@@ -203,7 +196,7 @@ def _read_image(files: CohortFiles, case_id: str, mask: Volume, notes: list[str]
         return None
     try:
         volume = _one_channel(read_volume(path))
-        _require_same_grid(volume, mask, path)
+        require_same_grid("find_pictures", "volume", volume.array.shape, volume.affine, mask, path)
     except (ValueError, OSError) as error:
         notes.append(f"{case_id} is shown without its image: {describe_failure(error, path)}")
         return None

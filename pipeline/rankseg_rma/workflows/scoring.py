@@ -1,9 +1,8 @@
 """Scoring of one case: files in, tidy rows out. Runs in worker processes, so everything here can be pickled."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,10 @@ from rankseg_rma.evaluation import (
 )
 from rankseg_rma.evaluation.calibration import CalibrationCounts, count_calibration
 from rankseg_rma.evaluation.lits import LitsCase, score_lits_case
+from rankseg_rma.evaluation.masks import union_box
 from rankseg_rma.evaluation.metric import dice_of, iou_of
-from rankseg_rma.volumes import find_slice_axis, read_volume, same_grid, spacing_of, voxel_volume_ml
+from rankseg_rma.evaluation.volumetry import tumour_burden
+from rankseg_rma.volumes import find_slice_axis, read_volume, require_same_grid, spacing_of, voxel_volume_ml
 from rankseg_rma.workflows.outcome import describe_failure
 
 _NO_LESIONS = LesionMatch((), (), ((),) * len(IOU_THRESHOLDS))
@@ -167,7 +168,9 @@ def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
     for decoder, path in files.predictions.items():
         try:
             prediction = _read_labels(path, "prediction")
-            _require_same_grid(prediction, reference)
+            advice = "Resample neither: write masks on the image's own grid."
+            array, affine = prediction.array, prediction.affine
+            require_same_grid("evaluate", "prediction", array.shape, affine, reference, path, advice)
             arm = score_mask(prediction, reference, plan)
             arm.sha256 = sha256_of(path)
             scores.arms[decoder] = arm
@@ -201,14 +204,6 @@ def _read_labels(path: Path, argument: str) -> LabelMap:
     return LabelMap(array, volume.affine, path)
 
 
-def _require_same_grid(prediction: LabelMap, reference: LabelMap) -> None:
-    difference = same_grid(prediction.array.shape, prediction.affine, reference.array.shape, reference.affine)
-    if difference:
-        advice = "Resample neither: write masks on the image's own grid."
-        expected, got = "on the reference's grid", f"a difference in {difference}"
-        raise ValueError(wrong("evaluate", "prediction", expected, got, path=prediction.path, advice=advice))
-
-
 def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMap, reference: LabelMap) -> None:
     if known is None:
         return
@@ -236,11 +231,11 @@ def score_mask(prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> Ar
     axis = find_slice_axis(reference.affine, plan.slice_axis)
     pairs = count_pairs(prediction.array, reference.array, axis if "slice" in plan.groups else None)
     _require_known(pairs, plan.known, prediction, reference)
-    box = _foreground_box(prediction.array, reference.array)
+    box = union_box(prediction.array, reference.array, margin=1)
     corner = np.array([part.start for part in box])
     view = _View(prediction.array[box], reference.array[box], corner, reference.affine, axis, plan)
     arm = ArmScores(
-        num_slices=reference.array.shape[axis], num_voxels=reference.array.size, organ=_whole(pairs, plan.organ),
+        num_slices=reference.array.shape[axis], num_voxels=reference.array.size, organ=_sum(pairs.overlaps(plan.organ)),
         spacing_mm=spacing_of(reference.affine), voxel_ml=voxel_volume_ml(reference.affine),
     )  # fmt: skip
     if plan.lits:
@@ -250,18 +245,18 @@ def score_mask(prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> Ar
         structures = tuple(Structure(str(v), str(v), (v,), True, plan.tolerances_mm) for v in pairs.present)
     for structure in structures:
         units = pairs.overlaps(structure.members)
-        overlap, slices = _whole(pairs, structure.members), units if "slice" in plan.groups else ()
+        overlap, slices = _sum(units), units if "slice" in plan.groups else ()
         if overlap.status == "both_empty":
             measured = _without_voxels(structure, slices, arm.voxel_ml, plan)
         else:
             measured = _measure(Measured(overlap, arm.voxel_ml, slices), structure, view, arm)
         _add_rows(arm, structure, measured, plan)
-        _add_burden(arm, structure, overlap, _whole(pairs, {*plan.organ, *structure.members}), plan)
+        _add_burden(arm, structure, overlap, _sum(pairs.overlaps({*plan.organ, *structure.members})), plan)
     return arm
 
 
-def _whole(pairs: Any, members: Collection[int]) -> Overlap:
-    return sum(pairs.overlaps(members), start=Overlap(0, 0, 0))
+def _sum(units: Sequence[Overlap]) -> Overlap:
+    return sum(units, start=Overlap(0, 0, 0))
 
 
 def _without_voxels(structure: Structure, slices: Sequence[Overlap], voxel_ml: float, plan: ScorePlan) -> Measured:
@@ -275,26 +270,14 @@ def _add_burden(arm: ArmScores, structure: Structure, lesions: Overlap, whole: O
     """Share of the organ, lesions included, that the lesions take up."""
     if not plan.organ or not structure.is_lesion or set(structure.members) & set(plan.organ):
         return
-    reference = lesions.num_reference / whole.num_reference if whole.num_reference else nan
-    prediction = lesions.num_prediction / whole.num_prediction if whole.num_prediction else nan
+    reference, prediction = tumour_burden(
+        [lesions.num_reference, lesions.num_prediction], [whole.num_reference, whole.num_prediction]
+    ).tolist()
     arm.burden.append({
         "label": structure.key, "label_name": structure.name,
         "organ_reference_voxels": whole.num_reference, "organ_prediction_voxels": whole.num_prediction,
         "burden_reference": reference, "burden_prediction": prediction, "burden_difference": prediction - reference,
     })  # fmt: skip
-
-
-def _foreground_box(prediction: Any, reference: Any) -> tuple[slice, ...]:
-    """A box around every voxel above 0 of both maps, with a margin of a voxel where the volume has one.
-
-    So a mask touches the box's edge only where it touches the volume's.
-    """
-    box = []
-    for axis in range(prediction.ndim):
-        others = tuple(other for other in range(prediction.ndim) if other != axis)
-        hit = np.flatnonzero(prediction.max(axis=others) | reference.max(axis=others))
-        box.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2) if hit.size else slice(0, 1))
-    return tuple(box)
 
 
 def _measure(measured: Measured, structure: Structure, view: _View, arm: ArmScores) -> Measured:
@@ -370,10 +353,8 @@ def _judge_probabilities(files: CaseFiles, reference: LabelMap) -> dict[str, Cal
 
     assert files.probabilities is not None
     probabilities = read_probabilities(files.probabilities)
-    difference = same_grid(probabilities.probs.shape[1:], probabilities.affine, reference.array.shape, reference.affine)
-    if difference:
-        expected, got = "on the reference's grid", f"a difference in {difference}"
-        raise ValueError(wrong("evaluate", "probabilities", expected, got, path=files.probabilities))
+    shape, affine = probabilities.probs.shape[1:], probabilities.affine
+    require_same_grid("evaluate", "probabilities", shape, affine, reference, files.probabilities)
     found = {"none": count_calibration(probabilities.probs.numpy(), reference.array)}
     if files.temperature is not None:
         scaled = ScaleTemperature(files.temperature)(probabilities.probs)
