@@ -1,29 +1,33 @@
-"""Layouts on disk: from a folder to cases, labels and splits. A new layout is one function here."""
+"""From a folder to cases and their split. A new layout is one function in volume_layouts.py or image_layouts.py."""
 
 import json
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets.cards import DatasetCard
+from rankseg_rma.datasets.card_kinds import Card, DatasetCard
+from rankseg_rma.datasets.cards import PARTS
+from rankseg_rma.datasets.case import Case, inside
+from rankseg_rma.datasets.image_layouts import read_ade20k, read_camvid, read_cityscapes, read_voc
+from rankseg_rma.datasets.slices import is_store, read_store
+from rankseg_rma.datasets.volume_layouts import read_kits, read_lits, read_msd
 from rankseg_rma.volumes import case_id_of
 
-
-@dataclass(frozen=True)
-class Case:
-    """One case: its id, image and, where there is one, reference label map."""
-
-    case_id: str
-    image: Path
-    label: Path | None
+LAYOUTS: dict[str, Callable[[Any, Path], tuple[Any, list[Case]]]] = {
+    "msd": read_msd, "lits": read_lits, "kits": read_kits,
+    "voc": read_voc, "cityscapes": read_cityscapes, "ade20k": read_ade20k, "camvid": read_camvid,
+}  # fmt: skip
 
 
-def list_cases(card: DatasetCard, root: str | Path) -> tuple[DatasetCard, list[Case]]:
+def list_cases(card: Card, root: str | Path) -> tuple[Any, list[Case]]:
     """Cases of a data set, sorted by id, and the card completed by what the folder itself tells.
+
+    A folder that `data prepare` made is recognised by its own file; a slice store gives one case per slice. An image or
+    label that is missing in a training or validation part is listed all the same, for `data check` to name.
 
     Raises:
         FileNotFoundError: the folder, or a file of its layout, is missing.
@@ -32,59 +36,61 @@ def list_cases(card: DatasetCard, root: str | Path) -> tuple[DatasetCard, list[C
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(wrong("list_cases", "root", f"the folder of {card.name}", root, advice="See DATA.md."))
-    card, cases = {"msd": _read_msd}[card.layout](card, root)
+    layout = _read_slices if is_store(root) else LAYOUTS[card.layout]
+    card, cases = layout(card, root)
     if not cases:
         raise DatasetError(wrong("list_cases", "data set", "at least one case", "none", path=root))
-    ids = [case.case_id for case in cases]
+    ids = [case.id for case in cases]
     if len(set(ids)) < len(ids):
         twice = sorted({case_id for case_id in ids if ids.count(case_id) > 1})
         raise DatasetError(wrong("list_cases", "case ids", "unique", ", ".join(twice), path=root))
-    return card, sorted(cases, key=lambda case: case.case_id)
+    return card, sorted(cases, key=lambda case: case.id)
 
 
-def _read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
-    """Medical Segmentation Decathlon: dataset.json names the labels, modalities and training pairs."""
-    path = root / "dataset.json"
-    if not path.is_file():
-        advice = "Give the folder that holds dataset.json, imagesTr and labelsTr."
-        raise FileNotFoundError(wrong("list_cases", "root", "a folder with dataset.json", root, advice=advice))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(value): str(name) for value, name in content["labels"].items() if int(value) > 0}
-        entries = [
-            (entry, None) if isinstance(entry, str) else (entry["image"], entry["label"])
-            for entry in content["training"]
-        ]
-        modality = ", ".join(str(name) for _, name in sorted(content["modality"].items()))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        got = f"{type(error).__name__}: {error}"
-        expected = "JSON with labels, modality and training, as in the Medical Segmentation Decathlon"
-        raise DatasetError(wrong("list_cases", "dataset.json", expected, got, path=path)) from error
-    if sorted(names) != list(range(1, len(names) + 1)):
-        raise DatasetError(wrong("list_cases", "labels", "0, 1, 2, ... without a gap", sorted(names), path=path))
-    names = dict(sorted(names.items()))
-    known = {value: name.lower() for value, name in (card.labels or names).items()}
-    if known != {value: name.lower() for value, name in names.items()}:
-        raise DatasetError(wrong("list_cases", "labels", f"{card.labels} as on the card", names, path=path))
-    cases = [Case(case_id_of(image), _inside(root, image), _inside(root, label)) for image, label in entries]
-    return replace(card, labels=card.labels or names, modality=card.modality or modality), cases
+def _read_slices(card: Card, root: Path) -> tuple[Card, list[Case]]:
+    """A slice store, one case for each slice; it is split as all cases are, with slices in it or not."""
+    store = read_store(root)
+    if not isinstance(card, DatasetCard) or store["dataset"] != card.name:
+        expected, got = f"made of {card.name}", f"a slice store of {store['dataset']}"
+        raise DatasetError(wrong("list_cases", "root", expected, got, path=root))
+    names = card.slices.names if card.slices else ()
+    if store["classes"][1:] != [*names]:
+        expected, got = f"of the card's classes, {', '.join(names) or 'none'}", ", ".join(store["classes"][1:])
+        advice = "The card has changed: run `data prepare` again."
+        raise DatasetError(wrong("list_cases", "slice store", expected, got, path=root, advice=advice))
+    cases = []
+    for entry in store["slices"]:
+        path = inside(root, entry["file"])
+        cases.append(Case(entry["case_id"], path, path, slice_index=entry["slice_index"]))
+    splits = replace(card.splits, case_ids=tuple(store["case_ids"]))
+    return replace(card, splits=splits), cases
 
 
-def _inside(root: Path, name: Any) -> Any:
-    """Path of a file that dataset.json names; it must lie in the folder."""
-    if name is None:
-        return None
-    path = root / str(name)
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DatasetError(wrong("list_cases", "dataset.json", "paths inside its folder", name, path=root))
-    return path
+def part_cases(card: Card, cases: Sequence[Case], fold: int) -> dict[str, list[Case]]:
+    """Divide cases into training, validation and test.
+
+    Args:
+        card: of images: the parts are the official ones; of volumes: `split_cases` by case id, so that the slices of
+            one case stay together.
+        cases: as `list_cases` gives them.
+        fold: the fold that is validation; 0 for images.
+    Raises:
+        ValueError: no such fold, or too few cases.
+    """
+    if isinstance(card, DatasetCard):
+        parts = split_cases(card, sorted({case.case_id for case in cases}), fold)
+        part_of = {case_id: part for part, case_ids in parts.items() for case_id in case_ids}
+        return {part: [case for case in cases if part_of[case.case_id] == part] for part in PARTS}
+    if fold != 0:
+        raise ValueError(wrong("part_cases", "fold", f"0: the parts of {card.name} are the official ones", fold))
+    return {part: [case for case in cases if case.part == part] for part in PARTS}
 
 
 def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[str, list[str]]:
-    """Divide case ids into training, validation and test, by group and with the card's seed.
+    """Divide case ids into training, validation and test, by group and as the card's ``splits`` say.
 
     Args:
-        card: names the grouping, the share of test groups and the number of folds.
+        card: names the grouping, the order, the share of test groups and the number of folds.
         case_ids: all ids; their order does not matter.
         fold: the fold that is validation, 0 to folds - 1.
     Returns:
@@ -96,25 +102,50 @@ def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[s
     if not 0 <= fold < splits.folds:
         raise ValueError(wrong("split_cases", "fold", f"0 to {splits.folds - 1}", fold))
     groups: dict[str, list[str]] = {}
-    for case_id in sorted(case_ids):
+    for case_id in sorted({*case_ids, *(splits.case_ids or ())}):
         groups.setdefault(patient_of(case_id, splits.group), []).append(case_id)
-    order = sorted(groups)
-    random.Random(splits.seed).shuffle(order)
+    by_number = splits.order == "number"
+    order = sorted(groups, key=_number_of) if by_number else sorted(groups)
+    if not by_number:
+        random.Random(splits.seed).shuffle(order)
     num_test = round(len(order) * splits.test_fraction)
     rest = order[num_test:]
     if len(rest) < splits.folds:
         got = f"{len(order)} groups of cases, {num_test} of them for the test"
         raise ValueError(wrong("split_cases", "data set", f"large enough for {splits.folds} folds", got))
+    start, size = fold * (len(rest) // splits.folds), len(rest) // splits.folds
+    stop = len(rest) if fold == splits.folds - 1 else start + size
+    validation = rest[start:stop] if by_number else rest[fold :: splits.folds]
+    chosen = set(validation)
     parts = {
-        "training": [group for place, group in enumerate(rest) if place % splits.folds != fold],
-        "validation": rest[fold :: splits.folds],
+        "training": [group for group in rest if group not in chosen],
+        "validation": validation,
         "test": order[:num_test],
     }
-    return {part: sorted(case_id for group in names for case_id in groups[group]) for part, names in parts.items()}
+    listed = set(case_ids)
+    return {
+        part: sorted(case_id for group in names for case_id in groups[group] if case_id in listed)
+        for part, names in parts.items()
+    }
 
 
-def read_part(datalist: str | Path, part: str) -> list[dict[str, str]]:
-    """Entries {image, label} of one part of a data list, as training writes it into ``configs/datalist.json``.
+def _number_of(case_id: str) -> int:
+    """The number at the end of a case id.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    found = re.search(r"(\d+)$", case_id)
+    if found is None:
+        expected = "an id that ends in its number, for splits by number"
+        raise DatasetError(wrong("split_cases", "case id", expected, repr(case_id)))
+    return int(found[1])
+
+
+def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
+    """Entries {case_id, image, label} of one part of a data list, as training writes ``configs/datalist.json``.
+
+    The id of an entry without one is the name of its image; an axial slice has a slice_index too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -130,7 +161,11 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, str]]:
         raise DatasetError(wrong("read_part", "datalist", "a JSON mapping of lists", str(error), path=path)) from error
     if part not in parts:
         raise DatasetError(wrong("read_part", "part", "one of " + ", ".join(parts), repr(part), path=path))
-    return parts[part]
+    try:
+        return [{"case_id": case_id_of(entry["image"]), **entry} for entry in parts[part]]
+    except (KeyError, TypeError) as error:
+        expected = "entries with the path 'image'"
+        raise DatasetError(wrong("read_part", "datalist", expected, repr(error), path=path)) from error
 
 
 def patient_of(case_id: str, rule: str | None) -> str:

@@ -1,0 +1,45 @@
+"""One case of a data set."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankseg_rma.checks import DatasetError, wrong
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: a volume, an image, or a slice of a slice store.
+
+    Attributes:
+        case_id: slices of one volume share it.
+        image: the image; for a slice, the file that holds image and label.
+        label: reference label map; None where there is none to be had, as in the test of a challenge.
+        part: official part, "training", "validation" or "test"; None where cases are split by us.
+        slice_index: of a slice, its index along the axial axis of the volume's file.
+    """
+
+    case_id: str
+    image: Path
+    label: Path | None
+    part: str | None = None
+    slice_index: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of this very item: of a slice the case id and its index."""
+        return self.case_id if self.slice_index is None else f"{self.case_id}_{self.slice_index:04d}"
+
+
+def inside(root: Path, name: Any) -> Path:
+    """Path of a file that a list or dataset.json names; it must lie in the folder.
+
+    Raises:
+        DatasetError: it does not.
+    """
+    # By name, not by what a link points to: data sets are often folders of links.
+    normal = os.path.normpath(str(name))
+    if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
+        raise DatasetError(wrong("list_cases", "list of files", "paths inside its folder", name, path=root))
+    return root / normal

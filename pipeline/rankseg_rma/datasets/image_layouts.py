@@ -1,0 +1,139 @@
+"""Layouts of images on disk: PASCAL VOC, Cityscapes, ADE20K, and CamVid, which also serves own images."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.card_kinds import ImageCard
+from rankseg_rma.datasets.case import Case, inside
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def read_voc(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
+    """PASCAL VOC 2012: lists, JPEGImages and SegmentationClass; or the folder that `data prepare` made of them."""
+    if (root / "prepared.json").is_file():
+        source = _prepared_source(root)
+        training = _voc_part(source, root / "SegmentationClassAug", _lists(root) / "trainaug.txt", "training")
+        card = replace(card, parts={**card.parts, **(card.prepared_parts or {})})
+    else:
+        source = _find(root, "ImageSets/Segmentation", ("VOC2012", "VOCdevkit/VOC2012"))
+        training = _voc_part(source, source / "SegmentationClass", _lists(source) / "train.txt", "training")
+    validation = _voc_part(source, source / "SegmentationClass", _lists(source) / "val.txt", "validation")
+    return card, training + validation
+
+
+def _lists(folder: Path) -> Path:
+    return folder / "ImageSets" / "Segmentation"
+
+
+def _voc_part(source: Path, masks: Path, names: Path, part: str) -> list[Case]:
+    images = source / "JPEGImages"
+    return [
+        Case(name, inside(images, f"{name}.jpg"), inside(masks, f"{name}.png"), part)
+        for (name, *_) in _read_lines(names)
+    ]
+
+
+def _prepared_source(root: Path) -> Path:
+    path = root / "prepared.json"
+    try:
+        source = Path(json.loads(path.read_text(encoding="utf-8"))["source"])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise DatasetError(wrong("list_cases", "prepared.json", "JSON with a source", got, path=path)) from error
+    if not source.is_dir():
+        advice = "Was it moved? Run `data prepare` again."
+        raise DatasetError(wrong("list_cases", "source", "the folder VOC2012", source, path=path, advice=advice))
+    return source
+
+
+def read_cityscapes(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
+    """Cityscapes: leftImg8bit and gtFine by part and city; the masks of the test are dummies and left out."""
+    root = _find(root, "leftImg8bit", ("cityscapes",))
+    cases = []
+    for part, folder in (("training", "train"), ("validation", "val"), ("test", "test")):
+        images = _by_stem((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"), "_leftImg8bit")
+        labels = _by_stem((root / "gtFine" / folder).glob("*/*_gtFine_labelIds.png"), "_gtFine_labelIds")
+        for name in sorted(set(images) | (set(labels) if part != "test" else set())):
+            city = name.split("_")[0]
+            image = images.get(name, root / "leftImg8bit" / folder / city / f"{name}_leftImg8bit.png")
+            label = labels.get(name, root / "gtFine" / folder / city / f"{name}_gtFine_labelIds.png")
+            cases.append(Case(name, image, None if part == "test" else label, part))
+    return card, cases
+
+
+def read_ade20k(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
+    """ADE20K, scene parsing release: images and annotations, each with training and validation."""
+    root = _find(root, "annotations", ("ADEChallengeData2016",))
+    cases = []
+    for part in ("training", "validation"):
+        cases += _paired(root / "images" / part, root / "annotations" / part, part)
+    return card, cases
+
+
+def read_camvid(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
+    """CamVid and own images: train/ and trainannot/, val/, test/; train.txt and its kin choose, where they exist."""
+    root = _find(root, "train", ("CamVid", "camvid"))
+    cases = []
+    for part, folder in (("training", "train"), ("validation", "val"), ("test", "test")):
+        names = root / f"{folder}.txt"
+        if names.is_file():
+            cases += [_listed(root, columns, names, part) for columns in _read_lines(names)]
+        else:
+            labels = root / f"{folder}annot"
+            is_unlabelled = part == "test" and not labels.is_dir()
+            found = _paired(root / folder, labels, part)
+            cases += [replace(case, label=None) for case in found] if is_unlabelled else found
+    return card, cases
+
+
+def _listed(root: Path, columns: list[str], names: Path, part: str) -> Case:
+    """A line of image and label; of the paths, which start with somebody's folder, the last two names count."""
+    if len(columns) != 2:
+        raise DatasetError(wrong("list_cases", "line", "an image and a label", " ".join(columns), path=names))
+    image, label = (inside(root, Path(*Path(column).parts[-2:])) for column in columns)
+    return Case(image.stem, image, label, part)
+
+
+def _paired(images: Path, labels: Path, part: str) -> list[Case]:
+    """Images and labels of the same name; a partner that is missing is listed where it should be."""
+    found = _by_stem(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
+    masks = _by_stem(path for path in labels.glob("*") if path.suffix.lower() in SUFFIXES)
+    return [
+        Case(name, found.get(name, images / f"{name}.jpg"), masks.get(name, labels / f"{name}.png"), part)
+        for name in sorted({*found, *masks})
+    ]
+
+
+def _by_stem(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
+    """Paths by file name without suffix and ``ending``; hidden files are left out."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        if path.name.startswith("."):
+            continue
+        name = path.stem.removesuffix(ending)
+        if name in found:
+            got = f"{found[name].name} and {path.name}"
+            raise DatasetError(wrong("list_cases", "file names", "unique", got, path=path.parent))
+        found[name] = path
+    return found
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    """Columns of each line that is not empty."""
+    if not path.is_file():
+        raise FileNotFoundError(wrong("list_cases", "list", "an existing file", path, advice="See DATA.md."))
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [columns for columns in lines if columns]
+
+
+def _find(root: Path, marker: str, below: tuple[str, ...]) -> Path:
+    """The folder that holds ``marker``: ``root``, or one of the usual folders below it."""
+    for folder in (root, *(root / name for name in below)):
+        if (folder / marker).is_dir():
+            return folder
+    advice = "See DATA.md for the folders."
+    raise FileNotFoundError(wrong("list_cases", "root", f"a folder with {marker}", root, advice=advice))
