@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TOOLS := .venv/.tools
+PIP := PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VIEWER := pipeline/rankseg_rma/report/viewer
 
 .PHONY: help demo test lint bench viewer demo-weights clean
@@ -9,21 +11,25 @@ help: ## Show this help
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) -e .
+	touch $@
+
+$(TOOLS): $(INSTALLED)
+	$(PIP) -e '.[dev]'
 	touch $@
 
 demo: $(INSTALLED) viewer ## Decode the built-in cohort with argmax and RMA; ends with the path of a page
 	$(BIN)/rankseg-rma demo --out demo-out
 
-test: $(INSTALLED) viewer lint ## Lint, type-check, and run all tests and doctests
+test: $(TOOLS) viewer lint ## Lint, type-check, and run all tests and doctests
 	$(BIN)/python -m pytest -n 2
 
-lint: $(INSTALLED) ## Lint, check the format, and type-check the decoder and evaluation
+lint: $(TOOLS) ## Lint, check the format, and type-check the decoder and evaluation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Time the decoder against argmax and rankseg, and the scores against MONAI; print the tables
+bench: $(TOOLS) ## Time the decoder against argmax and rankseg, and the scores against MONAI; print the tables
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/evaluate.py
 
@@ -38,7 +44,7 @@ viewer: ## Put the pinned interactive viewer (NiiVue, from npm) into the package
 		&& cp package-lock.json .built; then rm -rf node_modules; \
 	else rm -rf node_modules; echo "npm could not fetch the viewer: the page will lack it"; fi
 
-demo-weights: $(INSTALLED) ## Train the demonstration's weights again, with a fixed seed
+demo-weights: $(TOOLS) ## Train the demonstration's weights again, with a fixed seed
 	rm -rf runs/phantom runs/demo
 	$(BIN)/rankseg-rma data make phantom --out runs/phantom --cases 80 --seed 1
 	$(BIN)/rankseg-rma train --dataset phantom --root runs/phantom --network segresnet3d_small --epochs 100 \

@@ -17,15 +17,33 @@ ALLOWED = {
     "evaluation": {"checks"},
     "volumes": {"checks"},
     "probabilities": {"checks", "volumes"},
-    "datasets": {"checks", "volumes"},
+    "images": {"checks", "volumes"},
+    "datasets": {"checks", "volumes", "images"},
     "transforms": {"checks", "decoder", "volumes"},
+    "samples": {"checks", "images", "datasets"},
     "networks": {"checks", "datasets"},
+    "losses": {"checks", "images"},
+    "recipes": {"checks", "datasets", "losses", "networks"},
+    "multiscale": {"checks"},
+    "distributed": set(),
+    "stream": {"checks"},
     "bundles": {"checks", "volumes", "datasets", "networks", "__init__"},
-    "inference": {"checks", "decoder", "volumes", "probabilities", "transforms", "bundles"},
-    "training": {"checks", "volumes", "datasets", "transforms", "networks", "bundles", "inference"},
+    "inference": {
+        "checks",
+        "decoder",
+        "volumes",
+        "probabilities",
+        "transforms",
+        "bundles",
+        "datasets",
+        "multiscale",
+        "samples",
+    },
+    "training": {"checks", "datasets", "networks", "distributed"},
+    "temperature": {"checks", "volumes", "transforms", "bundles", "inference", "training"},
     "report": {"checks", "evaluation", "__init__"},
 }
-NO_MONAI = ("checks", "decoder", "evaluation", "volumes", "probabilities", "datasets")
+NO_MONAI = ("checks", "decoder", "evaluation", "volumes", "probabilities", "images", "datasets")
 
 
 def parts():

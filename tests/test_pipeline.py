@@ -26,7 +26,8 @@ from rankseg_rma.evaluation import METRIC_TABLE, count_overlap
 from rankseg_rma.evaluation.metric import dice_of
 from rankseg_rma.inference import predict_probabilities
 from rankseg_rma.networks import list_networks, network_config
-from rankseg_rma.training import fit_temperature, latest_checkpoint
+from rankseg_rma.temperature import fit_temperature
+from rankseg_rma.training import latest_checkpoint
 from rankseg_rma.volumes import list_volumes, read_volume, voxel_volume_ml, write_volume
 from rankseg_rma.workflows.demo import DEMO_BUNDLE, RECORD_SEED
 

@@ -355,7 +355,7 @@ def test_advise_is_cross_fitted(cohort, tmp_path):
     advice = pandas.read_csv(tmp_path / "advice.csv")
     assert list(advice.columns) == list(COLUMNS["advice.csv"])
     # The temperature of a case comes from the other folds: leaving its own fold out changes nothing of it.
-    from rankseg_rma.training import fit_temperature, sample_log_probs
+    from rankseg_rma.temperature import fit_temperature, sample_log_probs
     from rankseg_rma.workflows.advise import _folds_of
 
     folds = _folds_of([f"case_{k}" for k in range(NUM_CASES)], 5)

@@ -1,6 +1,6 @@
 """From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ import torch
 from rankseg_rma.bundles import Bundle
 from rankseg_rma.checks import wrong
 from rankseg_rma.decoder import RMADecoder, expected_score
+from rankseg_rma.multiscale import resize_probs
 from rankseg_rma.probabilities import Probabilities
+from rankseg_rma.samples import read_sample
 from rankseg_rma.transforms import ScaleTemperature
 from rankseg_rma.volumes import (
     NIFTI_SUFFIXES,
@@ -40,16 +42,24 @@ class DecodeOptions:
 
 
 def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
-    """Preprocess, run the sliding window, and bring softmax probabilities back onto the image's own grid.
+    """Preprocess, run the sliding window, and bring softmax probabilities back onto the volume's own grid.
 
     Args:
-        bundle: opened bundle.
-        image: path of the image.
+        bundle: opened bundle of a 3D network, or of a 2D network for axial slices, which are stacked.
+        image: path of the volume.
     Returns:
-        Probabilities whose spatial shape and affine are the image's.
+        Probabilities whose spatial shape and affine are the volume's.
     Raises:
-        ValueError: what comes back does not lie on the image's grid (a transform cannot be inverted).
+        ValueError: what comes back does not lie on the volume's grid (a transform cannot be inverted), or the bundle
+            is one for photographs.
     """
+    if bundle.kind == "image":
+        expected = "one for volumes; this one is for photographs"
+        raise ValueError(wrong("predict_probabilities", "bundle", expected, bundle.root, path=image))
+    return _predict_slices(bundle, image) if bundle.kind == "slices" else _predict_volume(bundle, image)
+
+
+def _predict_volume(bundle: Bundle, image: str | Path) -> Probabilities:
     from monai.transforms import Invertd
     from monai.utils import convert_to_dst_type
 
@@ -68,6 +78,58 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
     return Probabilities(probs, grid.affine, grid.header)
+
+
+def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
+    """Every axial slice by itself, as the slice store presents them; then stacked on the volume's own grid."""
+    from rankseg_rma.datasets.slices import from_axial, resize_image, to_axial
+
+    volume = read_volume(image)
+    if volume.array.ndim != 3:
+        raise ValueError(wrong("predict_probabilities", "volume", "of 3 axes", volume.array.shape, path=image))
+    stack = to_axial(volume.array, volume.affine).astype(np.float32)  # (slice, row, column)
+    probs = None
+    for place, plane in enumerate(stack):
+        found = predict_image(bundle, resize_image(plane, bundle.slice_size)[None])
+        found = resize_probs(found, plane.shape)
+        if probs is None:
+            probs = torch.empty((len(found), *stack.shape), dtype=torch.float32)
+        probs[:, place] = found
+    assert probs is not None
+    return Probabilities(from_axial(probs, volume.affine), volume.affine, volume.header)
+
+
+def predict_image(bundle: Bundle, image: Any) -> Any:
+    """Probabilities of one photograph or axial slice.
+
+    Args:
+        bundle: opened bundle of a 2D network.
+        image: (channel, H, W) as stored: RGB 0 to 255, or intensities such as HU; numpy array or tensor.
+    Returns:
+        (class, H, W) float32 tensor on the CPU, summing to 1 over classes.
+    """
+    tensor = torch.as_tensor(np.ascontiguousarray(image), dtype=torch.float32)
+    ready = bundle.preprocessing({"image": tensor})["image"]
+    ready = torch.as_tensor(ready, dtype=torch.float32).as_subclass(torch.Tensor).to(bundle.device)
+    with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
+        logits = bundle.inferer(ready[None], bundle.network)[0]
+    return logits.float().softmax(dim=0).clamp_(0, 1).cpu()
+
+
+def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Any) -> tuple[Any, Any]:
+    """Probabilities and reference of an entry of a data list, on the reference's grid.
+
+    Args:
+        bundle: opened bundle.
+        entry: paths "image" and "label"; see `samples.read_sample`.
+        card: of the data set; not needed for volumes.
+    Returns:
+        (class, *spatial) float32 tensor and (*spatial) integers, 255 where nothing is annotated in 2D.
+    """
+    if bundle.kind == "volume":
+        return predict_probabilities(bundle, entry["image"]).probs, read_volume(entry["label"]).array
+    image, label = read_sample(entry, card)
+    return resize_probs(predict_image(bundle, image), label.shape), label
 
 
 @contextmanager

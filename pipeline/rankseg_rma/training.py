@@ -1,41 +1,103 @@
-"""What training adds to MONAI's engines: exact resumption, and one temperature fitted when it ends."""
+"""What training adds to MONAI's engines: plan, optimiser, exact resumption, a record of the loss."""
 
-import json
+import csv
 import logging
 import logging.config
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
-from monai.utils import set_determinism
+from ignite.handlers import EMAHandler
+from ignite.metrics import MetricsLambda
 
-from rankseg_rma.bundles import TEMPERATURE_FILE, open_bundle
-from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.inference import predict_probabilities
-from rankseg_rma.transforms import TEMPERATURE_RANGE
-from rankseg_rma.volumes import case_id_of, read_volume, write_text
+from rankseg_rma.checks import require_one_of
+from rankseg_rma.datasets import read_part
+from rankseg_rma.distributed import is_first_process, mean_over_processes
+from rankseg_rma.networks import parameter_groups
 
-_MAX_VOXELS_PER_CASE = 200_000
+LOSS_FILE = "logs/loss.csv"
 
 
-class ReseedEachEpoch:
-    """Seed every source of randomness from the epoch's number, so that a resumed run equals an unbroken one."""
+def items_of(datalist: str | Path, part: str, dataset_dir: str | Path) -> list[dict[str, Any]]:
+    """Entries of one part of a data list, with paths below the data set's folder."""
+    entries = read_part(datalist, part)
+    root = Path(dataset_dir)
+    return [{**entry, "image": str(root / entry["image"]), "label": str(root / entry["label"])} for entry in entries]
 
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
+@dataclass(frozen=True)
+class Schedule:
+    """Length of a training: epochs of ``epoch_length`` iterations; the learning rate falls over ``num_iterations``."""
 
-    def __call__(self, engine: Engine) -> None:
-        seed = self.seed * 100_003 + engine.state.epoch
-        set_determinism(seed)
-        set_rnd(self.dataset, seed)
+    num_epochs: int
+    epoch_length: int
+    num_iterations: int
+
+
+def plan_epochs(
+    num_items: int, batch_size: int, max_epochs: int, max_iterations: int | None, iterations_per_epoch: int
+) -> Schedule:
+    """Plan a training by passes over the data, or by iterations where their number is given.
+
+    A run of iterations is reported, checked and stored in epochs of ``iterations_per_epoch`` or a little less.
+
+    Example:
+        >>> plan_epochs(100, 8, 5, None, 1000), plan_epochs(100, 8, 5, 2500, 1000)
+        (Schedule(num_epochs=5, epoch_length=13, num_iterations=65), Schedule(num_epochs=3, epoch_length=834, num_iterations=2500))
+    """  # noqa: E501 - one line, since it is compared with what Python prints
+    if max_iterations is None:
+        length = ceil(num_items / batch_size)
+        return Schedule(max_epochs, length, max_epochs * length)
+    num_epochs = ceil(max_iterations / iterations_per_epoch)
+    return Schedule(num_epochs, ceil(max_iterations / num_epochs), max_iterations)
+
+
+def make_optimizer(
+    network: Any, name: str, learning_rate: float, weight_decay: float, momentum: float, head_multiplier: float
+) -> Any:
+    """AdamW, or SGD with momentum; what is not the encoder learns ``head_multiplier`` times as fast.
+
+    Raises:
+        ValueError: another name.
+    """
+    require_one_of("train", "optimizer_name", name, ("adamw", "sgd"))
+    groups = parameter_groups(network, learning_rate, head_multiplier)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay)
+
+
+def poly_schedule(
+    optimizer: Any, num_iterations: int, power: float, warmup_fraction: float, start_learning_rate: float
+) -> Any:
+    """Linear warm-up over the first fraction of the iterations, then decay to zero by ``(1 - done) ** power``.
+
+    Args:
+        optimizer: its first group gives the learning rate that ``start_learning_rate`` is compared with.
+        num_iterations: iterations in all; later ones have the rate 0.
+        power: 0.9 in most of the literature.
+        warmup_fraction: in [0, 1); 0 starts at the full rate.
+        start_learning_rate: smallest rate of the warm-up.
+    """
+    warmup = warmup_fraction * num_iterations
+    lowest = start_learning_rate / optimizer.param_groups[0]["lr"]
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return max(lowest, iteration / warmup)
+        return max(0.0, 1 - (iteration - warmup) / (num_iterations - warmup)) ** power
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def make_ema(network: Any, decay: float | None) -> EMAHandler | None:
+    """Exponential moving average of the weights, which then is validated and kept; None without a decay."""
+    return None if decay is None else EMAHandler(network, momentum=1 - decay)
 
 
 def latest_checkpoint(models_dir: str | Path) -> Path | None:
@@ -54,9 +116,11 @@ def _epoch_of(path: Path) -> int:
     return int(path.stem.split("=")[1])
 
 
-def checkpoint_parts(network: Any, optimizer: Any, lr_scheduler: Any, trainer: Any) -> dict[str, Any]:
+def checkpoint_parts(network: Any, optimizer: Any, lr_scheduler: Any, trainer: Any, ema: Any) -> dict[str, Any]:
     """All that a run needs to go on as if it had not been killed; with AMP also the loss scale."""
     parts = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "trainer": trainer}
+    if ema is not None:
+        parts["ema"] = ema.ema_model
     return parts if trainer.scaler is None else {**parts, "scaler": trainer.scaler}
 
 
@@ -68,96 +132,66 @@ def has_tensorboard() -> bool:
     return installed
 
 
-def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dict[str, Any]:
-    """Fit one temperature on the validation cases of a finished run and store it in the bundle.
+def image_and_label(output: Any) -> tuple[Any, Any]:
+    """Logits (batch, class, H, W) and labels (batch, H, W) of an evaluator's output, as ignite's metrics take them."""
+    return output["pred"], output["label"][:, 0].long()
 
-    The probabilities are taken on the native grid, where masks are decoded.
 
-    Args:
-        bundle_root: run folder with models/model.pt and configs/datalist.json.
-        dataset_dir: folder that the paths in the data list are relative to.
-    Returns:
-        What is stored in models/temperature.json: temperature, nll_before and nll_after (mean negative log-likelihood
-        of a voxel, in nats), case_ids, num_voxels, and per label expected_volume_ratio (expected over true volume).
+def mean_iou(confusion: Any) -> Any:
+    """Mean IoU of the pooled validation images over the classes that label or prediction have."""
+
+    def present_only(table: Any) -> Any:
+        hits = table.diag().double()
+        union = table.sum(dim=0) + table.sum(dim=1) - hits
+        return (hits / union)[union > 0].mean()
+
+    return MetricsLambda(present_only, confusion)
+
+
+class LossRecord:
+    """Mean loss of each epoch, over its iterations and all processes; written to logs/loss.csv by the first.
+
+    A run that goes on from epoch N keeps the rows up to N.
     """
-    root = Path(bundle_root)
-    cases = json.loads((root / "configs" / "datalist.json").read_text(encoding="utf-8"))["validation"]
-    bundle = open_bundle(root)
 
-    def log_probs_of_cases() -> Iterable[tuple[Any, Any]]:
-        for case in cases:
-            probs = predict_probabilities(bundle, Path(dataset_dir) / case["image"]).probs
-            label = read_volume(Path(dataset_dir) / case["label"]).array
-            yield sample_log_probs(probs, label)
+    def __init__(self, path: Path, on_epoch: Callable[[int, int, float], None]) -> None:
+        self.path, self.on_epoch = path, on_epoch
+        self._losses: list[float] = []
+        self._open = False
 
-    found = fit_temperature(log_probs_of_cases())
-    found["expected_volume_ratio"] = dict(
-        zip(bundle.label_names, found.pop("mass_ratio")[-len(bundle.label_names) :], strict=True)
-    )
-    found["case_ids"] = [case_id_of(case["image"]) for case in cases]
-    write_text(root / TEMPERATURE_FILE, json.dumps(found, indent=1))
-    return found
+    def attach(self, engine: Engine) -> None:
+        # Not when it starts: the epoch of a run that goes on is known only then.
+        engine.add_event_handler(Events.EPOCH_STARTED, self._keep)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
+    def _keep(self, engine: Engine) -> None:
+        if self._open or not is_first_process():
+            return
+        self._open, rows = True, []
+        if self.path.is_file():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.reader(file) if row and row[0].isdigit()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", "iteration", "loss", "learning_rate"])
+            writer.writerows(row for row in rows if int(row[0]) < engine.state.epoch)
 
-def sample_log_probs(probs: Any, label: Any) -> tuple[Any, Any]:
-    """Log-probabilities and labels of at most 200,000 voxels of a case, drawn with a fixed seed.
+    def _note(self, engine: Engine) -> None:
+        self._losses.append(float(engine.state.output[0]["loss"]))
 
-    Args:
-        probs: (class, *spatial).
-        label: (*spatial) integers; voxels whose label is no class (void) are left out.
-    Returns:
-        (voxel, class) float32 log-probabilities and (voxel,) int64 labels.
-    """
-    flat, target = torch.as_tensor(probs).reshape(len(probs), -1), np.asarray(label).ravel().astype(np.int64)
-    places = np.flatnonzero((target >= 0) & (target < len(probs)))
-    if places.size > _MAX_VOXELS_PER_CASE:
-        places = np.sort(np.random.default_rng(0).choice(places, _MAX_VOXELS_PER_CASE, replace=False))
-    chosen = flat[:, torch.from_numpy(places)].T.float()
-    return chosen.clamp_min(1e-12).log(), torch.from_numpy(target[places])
-
-
-def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """Temperature that minimises the negative log-likelihood of labelled voxels.
-
-    Args:
-        cases: pairs of (voxel, class) log-probabilities or logits and (voxel,) int64 labels.
-    Returns:
-        temperature, nll_before, nll_after, num_voxels, and mass_ratio: per class, the sum of its scaled probabilities
-        over its number of voxels. The temperature is kept within [0.05, 20].
-    Raises:
-        DatasetError: no voxel is labelled.
-    Source:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-    """
-    parts = list(cases)
-    if not parts or not sum(len(target) for _, target in parts):
-        raise DatasetError(wrong("fit_temperature", "validation cases", "at least one labelled case", "none"))
-    logits, target = (torch.cat(part) for part in zip(*parts, strict=True))
-    logits = logits.double()
-    log_temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
-
-    def nll(temperature: Any) -> Any:
-        return torch.nn.functional.cross_entropy(logits / temperature, target)
-
-    def closure() -> Any:
-        optimizer.zero_grad()
-        loss = nll(log_temperature.exp())
-        loss.backward()
-        return loss.detach()
-
-    before = float(nll(torch.ones(1, dtype=torch.float64)))
-    optimizer.step(closure)
-    temperature = float(log_temperature.detach().exp().clamp(*TEMPERATURE_RANGE))
-    after = float(nll(torch.tensor(temperature, dtype=torch.float64)))
-    if after > before:
-        temperature, after = 1.0, before
-    mass = (logits / temperature).softmax(dim=1).sum(dim=0)
-    count = torch.bincount(target, minlength=logits.shape[1])
-    return {
-        "temperature": temperature, "nll_before": before, "nll_after": after, "num_voxels": len(target),
-        "mass_ratio": (mass / count).tolist(),
-    }  # fmt: skip
+    def _write(self, engine: Engine) -> None:
+        state = engine.state
+        loss = mean_over_processes(sum(self._losses) / max(len(self._losses), 1))
+        self._losses.clear()
+        if not is_first_process():
+            return
+        rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow([state.epoch, state.iteration, f"{loss:.6g}", f"{rate:.6g}"])
+        logging.getLogger(__name__).info("epoch %d of %d, loss %.4f", state.epoch, state.max_epochs, loss)
+        self.on_epoch(state.epoch, state.max_epochs, loss)
 
 
 def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, int, float], None]) -> None:
@@ -166,7 +200,7 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     Args:
         run: bundle folder as `write_bundle` makes it; a killed run goes on from its latest checkpoint.
         dataset_dir: the data set's folder.
-        on_epoch: called after each epoch with its number, the number of epochs and the last loss.
+        on_epoch: called after each epoch with its number, the number of epochs and the epoch's mean loss.
     """
     from monai.bundle import ConfigParser
 
@@ -175,12 +209,5 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     parser.read_config(str(run / "configs" / "train.yaml"))
     parser["bundle_root"], parser["dataset_dir"] = str(run), str(dataset_dir)
     parser.get_parsed_content("initialize", default=None)
-    trainer = parser.get_parsed_content("train::trainer")
-
-    def report(engine: Engine) -> None:
-        loss = float(engine.state.output[0]["loss"])
-        logging.getLogger(__name__).info("epoch %d of %d, loss %.4f", engine.state.epoch, engine.state.max_epochs, loss)
-        on_epoch(engine.state.epoch, engine.state.max_epochs, loss)
-
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, report)
+    LossRecord(run / LOSS_FILE, on_epoch).attach(parser.get_parsed_content("train::trainer"))
     parser.get_parsed_content("run")

@@ -34,29 +34,56 @@ def decode_options(metric: ScoreMetric, unit: ScoreUnit, slice_axis: str, prunin
 
 @reporting
 def train(
-    dataset: Annotated[str, typer.Option(help="Name of a data set (see data list), or path of a card.")],
-    root: Annotated[Path, typer.Option(help="The data set's folder.")],
+    root: Annotated[Path, typer.Option(help="The data set's folder, or what data prepare wrote.")],
     out: OutFolder,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of a data set (see data list), or path of a card; default: the recipe's.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of configs/recipes, or a YAML file.")] = None,
     network: Annotated[
-        str, typer.Option(help="Network of configs/networks, or a YAML file with network_def.")
-    ] = "unet3d",
+        str | None,
+        typer.Option(help="Network of configs/networks, or a YAML file with network_def; default: the recipe's."),
+    ] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold that is validation.")] = 0,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: as in configs/train.yaml.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training cases.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Instead: number of batches.")] = None,
+    iterations_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="With --iterations: report and store every so many; default: 1000.")
+    ] = None,
     loss: Annotated[
-        str, typer.Option(help="ce, dice_ce, dice or focal. RMA wants calibrated probabilities: ce.")
-    ] = "ce",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: as in configs/train.yaml.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="Default: as in configs/train.yaml.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Default: as in configs/train.yaml.")] = None,
+        str | None,
+        typer.Option(help="ce, dice_ce, dice, jaccard or focal. RMA wants calibrated probabilities: ce, the default."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of all processes together.")] = None,
+    accumulation_steps: Annotated[int | None, typer.Option(min=1, help="Batches per step of the optimiser.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="At its highest.")] = None,
+    ema_decay: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Keep a moving average of the weights, for example 0.999.")
+    ] = None,
+    encoder_weights: Annotated[
+        str | None, typer.Option(help="'imagenet', 'none' or a file; for networks of the extra natural.")
+    ] = None,
+    amp: Annotated[bool | None, typer.Option(help="Mixed precision; default: on CUDA.")] = None,
+    num_workers: Annotated[int | None, typer.Option(min=0, help="Processes that read samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of samples, augmentation and weights.")] = None,
 ) -> Outcome:
     """Train a network with cross-entropy, then fit its temperature on the validation cases.
 
-    The run folder is a MONAI bundle. A killed run goes on from its last epoch when the command is given again.
+    Settings not given are the recipe's, or those of configs/train.yaml. The run folder is a MONAI bundle. A killed run
+    goes on from its last epoch when the command is given again. With several GPUs or processes:
+    torchrun --nproc_per_node=N -m rankseg_rma train ...
     """
     from rankseg_rma.workflows.training import train_network
 
-    entries = {"max_epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    return train_network(dataset, root, out, network, loss, fold, entries)
+    entries = {
+        "max_epochs": epochs, "max_iterations": iterations, "batch_size": batch_size, "seed": seed, "amp": amp,
+        "accumulation_steps": accumulation_steps, "learning_rate": learning_rate, "ema_decay": ema_decay,
+        "encoder_weights": encoder_weights, "num_workers": num_workers,
+        "iterations_per_epoch": iterations_per_epoch,
+    }  # fmt: skip
+    return train_network(
+        root, out, dataset=dataset, recipe=recipe, network=network, loss=loss, fold=fold, entries=entries
+    )  # fmt: skip
 
 
 @reporting
@@ -81,17 +108,22 @@ def infer(
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA where there is one.")
     ] = None,
 ) -> Outcome:
-    """Images in, masks on their own grid out, with one CSV row per case and label."""
+    """Volumes or photographs in, masks on their own grid out, with one CSV row per case and label."""
     from rankseg_rma.checks import wrong
     from rankseg_rma.datasets import read_part
     from rankseg_rma.workflows.inference import infer_cases
 
     if (input is None) == (root is None):
         raise ValueError(wrong("infer", "input", "given by either --input or --root", "both" if input else "neither"))
+    images: Any = input
     if root is not None:
-        input = [root / entry["image"] for entry in read_part(bundle / "configs" / "datalist.json", part)]
+        entries = read_part(bundle / "configs" / "datalist.json", part)
+        if any("slice_index" in entry for entry in entries):
+            advice = "Give whole volumes with --input, or score the stored slices with `rankseg-rma test`."
+            raise ValueError(wrong("infer", "root", "of volumes or photographs", "a store of slices", advice=advice))
+        images = {entry["case_id"]: root / entry["image"] for entry in entries}
     options = decode_options(metric, unit, slice_axis, pruning_prob)
-    return infer_cases(bundle, input or [], out, decoders_of(decode), options, temperature, save_probabilities, device)
+    return infer_cases(bundle, images or [], out, decoders_of(decode), options, temperature, save_probabilities, device)
 
 
 @reporting

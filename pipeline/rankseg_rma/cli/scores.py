@@ -46,14 +46,13 @@ def _evaluation_options(
 ) -> Any:  # fmt: skip
     from rankseg_rma.checks import wrong
     from rankseg_rma.datasets import load_card, read_part
-    from rankseg_rma.volumes import case_id_of
     from rankseg_rma.workflows.evaluation import EvaluationOptions
     from rankseg_rma.workflows.parsing import parse_labels, parse_names, parse_numbers, parse_regions
 
     if dataset and label_names:
         raise ValueError(wrong("evaluate", "labels", "given by either --dataset or --labels", "both"))
     names = load_card(dataset).labels or {} if dataset else parse_labels(label_names)
-    only = {case_id_of(entry["image"]) for entry in read_part(datalist, part)} if datalist else None
+    only = {entry["case_id"] for entry in read_part(datalist, part)} if datalist else None
     return EvaluationOptions(
         label_names=names, regions=parse_regions(region or []), lesions=parse_names(lesions),
         organ=tuple(int(value) for value in parse_numbers("organ", organ)) if organ else None,

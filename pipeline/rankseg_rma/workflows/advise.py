@@ -108,7 +108,7 @@ def _read_cases(
 ) -> list[_Case]:
     import torch
 
-    from rankseg_rma.training import sample_log_probs
+    from rankseg_rma.temperature import sample_log_probs
 
     cases = []
     for case_id, path in track(files.items(), "reading", len(files)):
@@ -153,7 +153,7 @@ def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
 
 def _fit(cases: Sequence[_Case], metric: str) -> tuple[float, dict[str, tuple[float, ...]]]:
     """Temperature, and the thresholds by unit, from some cases."""
-    from rankseg_rma.training import fit_temperature
+    from rankseg_rma.temperature import fit_temperature
 
     found = fit_temperature(case.sample for case in cases)
     thresholds = {unit: tune_thresholds([case.counts[unit] for case in cases], metric) for unit in UNITS}

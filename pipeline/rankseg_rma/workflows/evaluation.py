@@ -12,7 +12,7 @@ from typing import Any
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
-from rankseg_rma.volumes import Grid, list_volumes, read_grid, spacing_of
+from rankseg_rma.volumes import Grid, case_id_of, list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
 from rankseg_rma.workflows.comparison import MACRO
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
@@ -124,10 +124,15 @@ def _free_name(name: str, taken: Collection[str]) -> str:
 def list_references(folder: Path) -> dict[str, Path]:
     """Reference label maps by case id: files of a folder, or KiTS' ``case_00000/segmentation.nii.gz``.
 
+    LiTS' ``segmentation-7.nii`` is that of case volume-7, also in the download's folders, where images lie beside.
+
     Raises:
         FileNotFoundError: no such folder, or no label map in it.
     """
     found = list_volumes(folder)
+    lits = {path for kind in (".nii", ".nii.gz") for path in folder.rglob(f"segmentation-*{kind}")}
+    if lits:
+        return {case_id_of(path).replace("segmentation-", "volume-", 1): path for path in sorted(lits)}
     if not found:
         found = {path.parent.name: path for path in sorted(folder.glob("*/segmentation.nii.gz"))}
     if not found:

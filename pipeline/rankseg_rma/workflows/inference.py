@@ -47,7 +47,7 @@ def choose_temperature(given: str | None, stored: float | None) -> tuple[float |
 
 def infer_cases(
     bundle_root: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[Path] | Mapping[str, Path],
     out: Path,
     decoders: tuple[str, ...],
     options: Any,
@@ -59,7 +59,7 @@ def infer_cases(
 
     Args:
         bundle_root: finished bundle; its config runs as code.
-        inputs: image files and folders of images.
+        inputs: image files and folders of images, or image files by case id; photographs for a bundle of them.
         out: gets a folder of masks per decoder, and inference.csv.
         decoders: some of "argmax", "rma".
         options: `inference.DecodeOptions`; its temperature is set here.
@@ -67,13 +67,20 @@ def infer_cases(
         save_probabilities: also write the probabilities, before temperature, as 4D NIfTI.
         device: torch device; None takes CUDA where there is one.
     """
-    images = find_inputs(inputs)
-    from rankseg_rma.bundles import TEMPERATURE_FILE, open_bundle
+    from rankseg_rma.bundles import TEMPERATURE_FILE, find_card, find_kind, open_bundle
     from rankseg_rma.inference import predict_probabilities
     from rankseg_rma.probabilities import write_probabilities
+    from rankseg_rma.workflows.photographs import find_photographs, infer_photographs
 
+    is_image = (bundle_root / "configs" / "inference.yaml").is_file() and find_kind(bundle_root) == "image"
+    find = find_photographs if is_image else find_inputs
+    images = dict(inputs) if isinstance(inputs, Mapping) else find(inputs)
     bundle = open_bundle(bundle_root, device)
     chosen, source = choose_temperature(temperature, bundle.temperature)
+    if is_image:
+        outcome = Outcome(out, _tell_temperature(decoders, chosen, source))
+        options, card = replace(options, temperature=chosen), find_card(bundle_root)
+        return infer_photographs(bundle, card, images, out, decoders, options, save_probabilities, outcome)
     folder = out / "probabilities"
     if save_probabilities:
         write_text(folder / "labels.json", json.dumps(bundle.label_names))
@@ -157,14 +164,7 @@ def _decode_cases(
     """Decode every case that ``load`` gives, write its masks and the rows of inference.csv."""
     from rankseg_rma.inference import decode
 
-    outcome = Outcome(out)
-    if "rma" in decoders and options.temperature is None:
-        outcome.notes.append(
-            "warning: no temperature is used, so RMA takes the probabilities as they are. Training fits one on "
-            "validation cases; --temperature gives one."
-        )
-    elif "rma" in decoders:
-        outcome.notes.append(f"RMA decodes at temperature {options.temperature:.3f} ({source})")
+    outcome = Outcome(out, _tell_temperature(decoders, options.temperature, source))
     rows: list[dict[str, Any]] = []
     for case_id, path in track(cases.items(), "decoding", len(cases)):
         started = time.perf_counter()
@@ -190,6 +190,17 @@ def _decode_cases(
     outcome.written.append(write_csv(out / "inference.csv", rows, COLUMNS["inference.csv"]))
     outcome.notes += _warnings(rows, cases, out, decoders)
     return outcome
+
+
+def _tell_temperature(decoders: tuple[str, ...], temperature: float | None, source: str) -> list[str]:
+    if "rma" not in decoders:
+        return []
+    if temperature is not None:
+        return [f"RMA decodes at temperature {temperature:.3f} ({source})"]
+    return [
+        "warning: no temperature is used, so RMA takes the probabilities as they are. Training fits one on "
+        "validation cases; --temperature gives one."
+    ]
 
 
 def _warnings(

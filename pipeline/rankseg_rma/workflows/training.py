@@ -2,45 +2,128 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, require_one_of, wrong
-from rankseg_rma.datasets import Case, list_cases, load_card, split_cases
+from rankseg_rma.datasets import Card, Case, list_cards, list_cases, load_card, part_cases
 from rankseg_rma.workflows.outcome import Outcome, causes, describe_failure, progress_bar
+
+_DEFAULT_NETWORK = {"volume": "unet3d", "image": "segresnet2d_small", "slices": "unet2d"}
+# Entries of a recipe that go into the configs under another name, or not at all.
+_RENAMED = {"optimizer": "optimizer_name"}
+_NOT_ENTRIES = ("name", "dataset", "network", "loss", "note")
 
 
 def train_network(
-    dataset: str, root: Path, out: Path, network: str, loss: str, fold: int, entries: Mapping[str, Any]
+    root: Path,
+    out: Path,
+    *,
+    dataset: str | None,
+    recipe: str | None,
+    network: str | None,
+    loss: str | None,
+    fold: int,
+    entries: Mapping[str, Any],
 ) -> Outcome:
     """Write the run's bundle and train it; an existing run goes on from its latest checkpoint.
 
     Args:
-        dataset: name or path of a dataset card.
-        root: the data set's folder.
+        root: the data set's folder, a slice store or what `data prepare` wrote.
         out: run folder.
-        network: name or YAML file of a network definition.
-        loss: a key of `networks.LOSSES`.
+        dataset: name or path of a dataset card; None takes the recipe's.
+        recipe: name or YAML file of a recipe; what is given beside it wins.
+        network: name or YAML file of a network definition; None takes the recipe's, or a small one.
+        loss: a key of `losses.LOSSES`; None takes the recipe's, or cross-entropy.
         fold: which fold is validation.
         entries: entries of the train config to replace, such as max_epochs; None keeps the config's value.
     """
-    from rankseg_rma.bundles import write_bundle
-    from rankseg_rma.networks import LOSSES, network_config
+    from rankseg_rma.distributed import is_first_process
+    from rankseg_rma.losses import LOSSES
+    from rankseg_rma.networks import network_config
 
-    require_one_of("train", "loss", loss, LOSSES)
+    settings = _settings_of(recipe)
+    dataset = dataset or settings.pop("dataset", None)
+    if dataset is None:
+        raise ValueError(wrong("train", "dataset", "given by --dataset or --recipe", "neither"))
+    loss = require_one_of("train", "loss", loss or settings.get("loss", "ce"), LOSSES)
     given = {key: value for key, value in entries.items() if value is not None}
-    chosen = {"network_def": network_config(network), "loss": LOSSES[loss], **given}
+    if "max_epochs" in given:
+        settings.pop("max_iterations", None)
+    if str(given.get("encoder_weights")).lower() == "none":
+        given["encoder_weights"] = settings["encoder_weights"] = None
     card, cases = list_cases(load_card(dataset), root)
-    by_id = {case.case_id: case for case in cases if case.label is not None}
-    parts = split_cases(card, list(by_id), fold)
-    datalist = {part: [_relative(by_id[case_id], root) for case_id in ids] for part, ids in parts.items()}
-    write_bundle(out, card, datalist, chosen)
+    datalist = _divide(card, cases, fold, root)
+    kind = _kind_of(card, cases)
+    network = network or settings.get("network") or _DEFAULT_NETWORK[kind]
+    definition = network_config(network)
+    _require_dimensions(definition, network, kind)
+    chosen = {key: value for key, value in settings.items() if key not in _NOT_ENTRIES and value is not None}
+    chosen = {_RENAMED.get(key, key): value for key, value in chosen.items()}
+    chosen |= {"network_def": definition, "loss": LOSSES[loss], **given}
+    _train(out, root, dataset, card, datalist, chosen)
+    return _report(out, datalist) if is_first_process() else Outcome(out)
 
-    from rankseg_rma.bundles import TEMPERATURE_FILE
+
+def _settings_of(recipe: str | None) -> dict[str, Any]:
+    if recipe is None:
+        return {}
+    from rankseg_rma.recipes import load_recipe
+
+    settings = asdict(load_recipe(recipe))
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def _divide(card: Card, cases: list[Case], fold: int, root: Path) -> dict[str, list[dict[str, Any]]]:
+    """The run's data list: entries of each part, with paths relative to the data set's folder."""
+    parts = part_cases(card, [case for case in cases if case.label is not None], fold)
+    for part in ("training", "validation"):
+        if not parts[part]:
+            advice = "See `rankseg-rma data check`."
+            raise DatasetError(wrong("train", part, "at least one case", "none", path=root, advice=advice))
+    return {part: [_entry(case, root) for case in found] for part, found in parts.items()}
+
+
+def _entry(case: Case, root: Path) -> dict[str, Any]:
+    # A prepared folder may name images elsewhere: those stay absolute.
+    paths = {"image": case.image, "label": case.label or case.image}
+    entry: dict[str, Any] = {
+        key: str(path.relative_to(root) if path.is_relative_to(root) else path.resolve()) for key, path in paths.items()
+    }
+    return {"case_id": case.case_id, **entry} | (
+        {} if case.slice_index is None else {"slice_index": case.slice_index}
+    )  # fmt: skip
+
+
+def _kind_of(card: Card, cases: list[Case]) -> str:
+    return "slices" if any(case.slice_index is not None for case in cases) else card.kind
+
+
+def _require_dimensions(definition: dict[str, Any], network: str, kind: str) -> None:
+    from rankseg_rma.networks import spatial_dims_of
+
+    wanted, found = 3 if kind == "volume" else 2, spatial_dims_of(definition)
+    if found not in (wanted, None):
+        advice = "Volumes become 2D slices by `rankseg-rma data prepare`." if found == 2 else ""
+        expected = f"a {wanted}D network, since the data set holds {kind if kind == 'slices' else kind + 's'}"
+        raise ValueError(wrong("train", "network", expected, f"{network!r}, which is {found}D", advice=advice))
+
+
+def _train(
+    out: Path, root: Path, dataset: str, card: Card, datalist: dict[str, Any], chosen: dict[str, Any]
+) -> None:  # fmt: skip
+    from rankseg_rma import distributed
+    from rankseg_rma.bundles import write_bundle
     from rankseg_rma.training import run_training
 
-    with progress_bar() as progress:
-        task = progress.add_task("training", total=None)
+    is_first = distributed.is_first_process()
+    with distributed.joined(), progress_bar() if is_first else nullcontext() as progress:
+        if is_first:
+            write_bundle(out, card, datalist, chosen, list_cards().get(dataset, Path(dataset)))
+        distributed.wait_for_all()
+        task = progress.add_task("training", total=None) if is_first else None
 
         def on_epoch(epoch: int, last: int, loss_value: float) -> None:
             progress.update(task, completed=epoch, total=last, description=f"training, loss {loss_value:.4f}")
@@ -54,20 +137,22 @@ def train_network(
             raise DatasetError(
                 wrong("train", "every case", "readable", describe_failure(error, out), advice=advice)
             ) from error
+
+
+def _report(out: Path, datalist: dict[str, Any]) -> Outcome:
+    from rankseg_rma.bundles import TEMPERATURE_FILE, find_kind
+
     found = json.loads((out / TEMPERATURE_FILE).read_text(encoding="utf-8"))
     note = (
         f"temperature {found['temperature']:.3f} fitted on {len(found['case_ids'])} validation cases: "
         f"negative log-likelihood {found['nll_before']:.5f} -> {found['nll_after']:.5f}"
     )
-    notes = [note, f"{len(parts['test'])} test cases are named in {out}/configs/datalist.json"]
+    tested = "test" if datalist["test"] else "validation"
+    notes = [note, f"{len(datalist[tested])} {tested} items are named in {out}/configs/datalist.json"]
     for name, ratio in found["expected_volume_ratio"].items():
-        if not 0.67 < ratio < 1.5:
+        if find_kind(out) != "image" and not 0.67 < ratio < 1.5:
             notes.append(
                 f"warning: on the validation cases the expected volume of {name} is {ratio:.2f} times the true one. "
                 "The probabilities are not calibrated: train longer, or keep argmax."
             )
     return Outcome(out, notes)
-
-
-def _relative(case: Case, root: Path) -> dict[str, str]:
-    return {"image": str(case.image.relative_to(root)), "label": str(case.label.relative_to(root))}  # type: ignore[union-attr]

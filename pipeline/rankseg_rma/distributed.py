@@ -1,0 +1,85 @@
+"""Several processes of one training, as torchrun starts them; one process is the plain case."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+# Validation of a large data set on one slow process must not end the others.
+_PATIENCE = timedelta(hours=6)
+
+
+def num_processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files and talks."""
+    return rank() == 0
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, the one of this process when there are several; else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device(f"cuda:{os.environ['LOCAL_RANK']}") if "LOCAL_RANK" in os.environ else torch.device("cuda")
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes for the length of the block: NCCL between GPUs, gloo between CPUs."""
+    if num_processes() == 1:
+        yield
+        return
+    device = default_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def spread(network: Any, device: torch.device) -> Any:
+    """The network whose gradients are averaged over all processes; the same one when there is only one.
+
+    On GPUs its batch norms see the batch of all processes.
+    """
+    if not distributed.is_initialized():
+        return network
+    if device.type == "cuda":
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def mean_over_processes(value: float) -> float:
+    """Mean of a number over all processes."""
+    if not distributed.is_initialized():
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64 if default_device().type == "cpu" else torch.float32)
+    tensor = tensor.to(default_device())
+    distributed.all_reduce(tensor)
+    return float(tensor) / num_processes()
+
+
+def share_of(items: list[Any]) -> list[Any]:
+    """This process's items of a validation; every process gets one at least."""
+    return items[rank() :: num_processes()] or items[:1]
