@@ -545,7 +545,10 @@ def test_wheel_ships_configs_cards_and_weights(tmp_path):
     for name in ("configs/train.yaml", "configs/metadata.json", "configs/networks/unet3d.yaml", "datasets/phantom.yaml",
                  "datasets/cards.py", "demo_bundle/models/model.pt", "report/templates/page.html"):  # fmt: skip
         assert f"rankseg_rma/{name}" in names, name
-    assert not [name for name in names if "test" in name]
+    assert (
+        "rankseg_rma/configs/image/train.yaml" in names and "rankseg_rma/configs/recipes/camvid_segresnet.yaml" in names
+    )
+    assert not [name for name in names if name.split("/")[0] == "tests" or name.split("/")[-1].startswith("test_")]
 
 
 def test_random_probs_helper_is_a_distribution(rng):

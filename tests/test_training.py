@@ -248,3 +248,65 @@ def test_a_network_of_other_dimensions_is_refused(photos, tmp_path):
     assert "data prepare" in said and not (tmp_path / "b").exists()
     said = run("train", "--root", data, "--out", tmp_path / "c", code=2)
     assert "given by --dataset or --recipe" in said
+
+
+def test_photographs_are_decoded_by_infer(photos, tmp_path):
+    from PIL import Image
+
+    folder, data = photos
+    out = tmp_path / "run"
+    run("train", "--recipe", folder / "small.yaml", "--root", data, "--out", out, "--iterations", 2)
+    (tmp_path / "images").mkdir()
+    for path in sorted((data / "test").glob("*.png"))[:2]:
+        (tmp_path / "images" / path.name).write_bytes(path.read_bytes())
+    torn = tmp_path / "images" / "torn.png"
+    torn.write_bytes(path.read_bytes()[:300])
+    said = run("infer", "--bundle", out, "-i", tmp_path / "images", "--out", tmp_path / "masks", "--save-probabilities",
+               code=1)  # fmt: skip
+    assert "torn.png" in said
+    with (tmp_path / "masks" / "inference_images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 11 and rows[0]["class_name"] == "Sky"
+    with Image.open(tmp_path / "masks" / "argmax" / f"{path.stem}.png") as mask, Image.open(path) as image:
+        assert mask.mode == "P" and mask.size == image.size
+        mask.load()
+    probs = np.load(tmp_path / "masks" / "probabilities" / f"{path.stem}.npz")["probabilities"]
+    counts = np.bincount(np.asarray(mask).ravel(), minlength=11)
+    mine = [row for row in rows if row["case_id"] == path.stem]
+    assert [int(row["pixels_argmax"]) for row in mine] == counts.tolist()
+    mass = [float(row["expected_pixels"]) for row in mine]
+    assert sum(mass) == pytest.approx(mask.size[0] * mask.size[1], rel=1e-4) and probs.shape == (11, *mask.size[::-1])
+    whole = run("infer", "--bundle", out, "--root", data, "--part", "validation", "--out", tmp_path / "all")
+    assert "wrote" in whole
+    assert "images: .png" in run("infer", "--bundle", out, "-i", folder / "tiny.yaml", "--out", tmp_path / "b", code=2)
+
+
+def test_slices_are_stacked_into_their_volume(tmp_path):
+    """A 2D network on a NIfTI volume gives, slice by slice, what it gives on the slice store."""
+    from rankseg_rma.datasets.slices import to_axial
+    from rankseg_rma.inference import predict_probabilities
+    from rankseg_rma.volumes import read_volume
+
+    raw, store = make_msd(tmp_path / "raw"), tmp_path / "store"
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"network_def": TINY}))
+    run("data", "prepare", "msd_hippocampus", "--root", raw, "--out", store)
+    out = tmp_path / "run"
+    run("train", "--dataset", "msd_hippocampus", "--root", store, "--network", tmp_path / "tiny.yaml",
+        "--iterations", 2, "--batch-size", 2, "--out", out)  # fmt: skip
+    bundle, card = open_bundle(out), find_card(out)
+    assert (bundle.kind, bundle.label_names) == ("slices", ("anterior", "posterior"))
+    entries = items_of(out / "configs" / "datalist.json", "test", store)
+    case = [entry for entry in entries if entry["case_id"] == entries[0]["case_id"]]
+    assert len(case) > 1
+    path = raw / "imagesTr" / f"{case[0]['case_id']}.nii.gz"
+    found, volume = predict_probabilities(bundle, path), read_volume(path)
+    assert found.probs.shape == (3, *volume.array.shape)
+    stack = np.stack([to_axial(channel.numpy(), volume.affine) for channel in found.probs])
+    for entry in case:
+        probs, label = predict_entry(bundle, entry, card)
+        assert probs.shape[1:] == label.shape
+        assert np.allclose(stack[:, entry["slice_index"]], probs.numpy(), atol=1e-6)
+    said = run("infer", "--bundle", out, "-i", path, "--unit", "slice", "--out", tmp_path / "masks")
+    assert "temperature" in said and (tmp_path / "masks" / "rma" / path.name).is_file()
+    said = run("infer", "--bundle", out, "--root", store, "--out", tmp_path / "no", code=2)
+    assert "rankseg-rma test" in said

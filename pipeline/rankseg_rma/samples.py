@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from monai.transforms import NormalizeIntensity, ScaleIntensityRange, Transform
 
-from rankseg_rma.checks import require_one_of
+from rankseg_rma.checks import DatasetError, require_one_of, wrong
 from rankseg_rma.datasets import DatasetCard, ImageCard
 from rankseg_rma.images import read_classes, read_image, read_slice
 
@@ -42,7 +42,9 @@ def read_sample(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tupl
     if str(entry["image"]).endswith(".npz"):
         found = read_slice(entry["image"])
         return found["image"].astype(np.float32)[None], found["label"].astype(np.uint8)
-    assert isinstance(card, ImageCard)
+    if not isinstance(card, ImageCard):
+        expected = "one of photographs, or a slice of a store"
+        raise DatasetError(wrong("read_sample", "card", expected, card.name, path=entry["image"]))
     return read_image(entry["image"]).astype(np.float32), read_classes(entry["label"], card).astype(np.uint8)
 
 

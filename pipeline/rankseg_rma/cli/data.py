@@ -77,7 +77,8 @@ def check(
 
     result = check_dataset(name, root, labels_only)
     if result.faults:
-        table = Table("case", "file", "problem", box=None)
+        table = Table("case", "file", box=None)
+        table.add_column("problem", overflow="fold")
         for fault in result.faults:
             table.add_row(*fault.values())
         Console(soft_wrap=True).print(table)

@@ -67,6 +67,13 @@ _COUNTS = {
     "fp": "false positive voxels",
     "fn": "false negative voxels",
 }
+_TRIAL_DECODER = "argmax, rma, or for slices rma_slice and rma_volume: RMA for each slice, or for the stacked case"
+_TRIAL_TEMPERATURE = "none, stored (with the run) or given"
+_ITEM = {
+    "case_id": "image, volume, or case of the slices",
+    "slice_index": "of a slice, along the axial axis of the file; empty else",
+    "unit": "what one score is computed over: image, slice or volume",
+}
 _STATUS = "ok, both_empty, reference_empty or prediction_empty"
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -86,6 +93,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "temperature_source": "stored (with the model or probabilities), given or none",
         "seconds": "time for the case",
         "peak_memory_bytes": "peak resident memory during the case",
+    },
+    "inference_images.csv": {
+        "case_id": "image: file name without suffix",
+        "class": "class index; class_name is its name",
+        "class_name": "its name",
+        "metric": "score that RMA was told to maximise",
+        "expected_pixels": "sum of the probabilities",
+        **{f"pixels_{name}": f"pixels of {name}'s mask" for name in ("argmax", "rma")},
+        **{f"expected_score_{name}": f"score implied for {name}'s mask" for name in ("argmax", "rma")},
+        "temperature": "temperature of the probabilities that RMA and the expected scores saw; 1 is none",
     },
     "cases.csv": {
         **_CASE,
@@ -277,6 +294,60 @@ COLUMNS: dict[str, dict[str, str]] = {
         "aurc_random": "the same for a random order",
         "failure_below": "real score that counts as a failure",
     },
+    "items.csv": {
+        **_ITEM,
+        "decoder": _TRIAL_DECODER,
+        "pixel_accuracy": "share of the annotated pixels whose class is right",
+        "num_classes": "classes that the two means are over",
+        "miou": "mean IoU over the classes that count: of an image those in its label, of slices and volumes the "
+        "foreground in either map (a single foreground class always, 1 where it is in neither)",
+        "mdice": "mean Dice likewise",
+        "num_voxels": "annotated pixels or voxels",
+        "num_void": "those that nobody annotated; in no score",
+        "seconds": "time to decode the image or the whole case, without prediction; empty for a slice",
+    },
+    "classes.csv": {
+        **_ITEM,
+        "decoder": _TRIAL_DECODER,
+        "label": "class number",
+        "label_name": "its name",
+        "counted": "whether the means of items.csv count it; only classes in either map are listed",
+        **_COUNTS,
+        "iou": "IoU of the class",
+        "dice": "Dice of the class",
+    },
+    "probabilities.csv": {
+        **_ITEM,
+        "temperature": _TRIAL_TEMPERATURE,
+        "num_voxels": "pixels judged: annotated ones",
+        "ece": "expected calibration error of the most probable class, 15 bins",
+        "class_ece": "class-wise calibration error (textbook: right where the label is the class), mean over classes",
+        "brier": "Brier score, summed over classes",
+        "nll": "negative log-likelihood in nats per pixel",
+    },
+    "test_summary.csv": {
+        "unit": _ITEM["unit"],
+        "decoder": f"{_TRIAL_DECODER}; empty for calibration, which decoders share",
+        "temperature": f"{_TRIAL_TEMPERATURE}; of the probabilities that were decoded or judged",
+        "score": "miou_i, miou_c, miou_d (mdice_ likewise): classes of an image first, images of a class first, or all "
+        "pixels pooled; miou_worst5 the mean over the 5 % worst images or cases, miou_worst_mean the mean of those "
+        "over the 10, 20 to 100 % worst; pixel_accuracy, ece, class_ece, brier and nll of the pooled pixels; ece_image "
+        "the mean over images. Slices: the slices of a case first, then cases",
+        "value": "its value, a fraction",
+        "low": "95 % percentile interval (bootstrap of images, or of patients, 2,000 resamples, seed 0); empty below 6",
+        "high": "its upper end",
+        "difference": "value minus argmax's; empty for argmax",
+        "difference_low": "95 % interval of the difference, the same resamples for both",
+        "difference_high": "its upper end",
+        "interval": "how the difference's interval is made: bca for miou_i and mdice_i, percentile else",
+        "num_images": "images or slices with a value (form I)",
+        "num_images_left_out": "those without: nothing annotated, or no class that counts",
+        "num_cases": "cases that means over cases average",
+        "num_cases_left_out": "cases without a value",
+        "num_classes": "classes that forms C and D average",
+        "num_classes_left_out": "classes that no image counts (C), or in neither map of any image (D)",
+        "num_patients": "images or patients that are resampled",
+    },
     "advice_cases.csv": {
         "case_id": _CASE["case_id"],
         "label": "label number",
@@ -304,9 +375,10 @@ def describe_columns() -> str:
 
     text = [
         "# Columns", "",
-        "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare` and `advise` write; "
-        "`columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions run from 0 to 1; a "
-        "point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. This file "
+        "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare`, `advise` and `test` "
+        "write; `columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions run from "
+        "0 to 1; a point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. "
+        "This file "
         "is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
     ]  # fmt: skip
     for name, columns in COLUMNS.items():
