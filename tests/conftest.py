@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: every backend, and the real data."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,15 @@ import pytest
 from rankseg_rma.decoder.solver import BACKENDS
 
 REPOSITORY = Path(__file__).parents[1]
+SHIM = str(Path(__file__).parent / "shim")
 DATA = Path(os.environ.get("RANKSEG_RMA_DATA", REPOSITORY.parent / "shared" / "data"))
+
+# torchvision beside a CPU build of torch: in subprocesses through PYTHONPATH, here by importing the same file, under
+# whose name the environment may have a module of its own.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SHIM, os.environ.get("PYTHONPATH")]))
+specification = importlib.util.spec_from_file_location("torchvision_shim", Path(SHIM) / "sitecustomize.py")
+sys.modules["torchvision_shim"] = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(sys.modules["torchvision_shim"])
 
 
 @pytest.fixture(params=[*BACKENDS])

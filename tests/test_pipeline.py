@@ -12,7 +12,6 @@ import pandas
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from typer.testing import CliRunner
 
@@ -25,7 +24,6 @@ from rankseg_rma.datasets.phantom import make_phantom
 from rankseg_rma.evaluation import METRIC_TABLE, count_overlap
 from rankseg_rma.evaluation.metric import dice_of
 from rankseg_rma.inference import predict_probabilities
-from rankseg_rma.networks import list_networks, network_config
 from rankseg_rma.temperature import fit_temperature
 from rankseg_rma.training import latest_checkpoint
 from rankseg_rma.volumes import list_volumes, read_volume, voxel_volume_ml, write_volume
@@ -486,14 +484,6 @@ def test_transforms_in_a_chain_equal_the_command(masks):
         probs = torch.from_numpy(read_volume(path).array.copy())
         mask = read_volume(masks / "rma" / f"{case_id}.nii.gz").array
         np.testing.assert_array_equal(chain({"pred": probs})["pred"][0].numpy(), mask)
-
-
-@pytest.mark.parametrize("name", [*list_networks()])
-def test_every_network_runs(name):
-    parser = ConfigParser({"in_channels": 2, "num_classes": 3, "network_def": network_config(name)})
-    network = parser.get_parsed_content("network_def").eval()
-    with torch.inference_mode():
-        assert network(torch.zeros(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,33 @@
-"""Network definitions, losses: names on the command line to MONAI config entries."""
+"""Network definitions by name, and the two-dimensional networks of segmentation_models_pytorch with timm's encoders."""
 
 import difflib
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from rankseg_rma.checks import wrong
+from rankseg_rma.checks import DatasetError, require_one_of, wrong
 from rankseg_rma.datasets.cards import resource_dir
 
-_SOFTMAX_LABELS = {"to_onehot_y": True, "softmax": True}
-LOSSES: dict[str, dict[str, Any]] = {
-    "ce": {"_target_": "monai.losses.DiceCELoss", **_SOFTMAX_LABELS, "lambda_dice": 0.0, "lambda_ce": 1.0},
-    "dice_ce": {"_target_": "monai.losses.DiceCELoss", **_SOFTMAX_LABELS},
-    "dice": {"_target_": "monai.losses.DiceLoss", **_SOFTMAX_LABELS},
-    "focal": {"_target_": "monai.losses.FocalLoss", "to_onehot_y": True, "use_softmax": True},
+# What differs from the library's defaults: the networks of the paper's experiments, without their auxiliary heads.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "unet": {},
+    "deeplabv3plus": {"encoder_output_stride": 8, "decoder_channels": 512, "decoder_aspp_dropout": 0.1},
+    "pspnet": {"encoder_depth": 5, "output_stride": 8, "psp_out_channels": 512, "psp_dropout": 0.1},
+    "upernet": {"decoder_channels": 512},
+    "segformer": {"decoder_segmentation_channels": 512},
 }
+# Names that the library knows the encoders by; "tu-" are timm's, with the tag of their weights.
+ENCODERS = {
+    "resnet18": "tu-resnet18.a1_in1k",
+    "resnet50d": "tu-resnet50d.ra2_in1k",
+    "resnet101d": "tu-resnet101d.ra2_in1k",
+    "convnext_base": "tu-convnext_base.fb_in22k_ft_in1k_384",
+    **{f"mit_b{size}": f"mit_b{size}" for size in range(6)},
+}
+_CLASSIFIER_HEADS = ("fc.", "head.", "classifier.")
+_WRAPPERS = ("module.", "network.", "backbone.", "model.")
 
 
 def list_networks() -> dict[str, Path]:
@@ -42,3 +54,224 @@ def network_config(name_or_path: str) -> dict[str, Any]:
         raise ValueError(wrong("network_config", "network", "a YAML file with the entry network_def", path))
     definition: dict[str, Any] = content["network_def"]
     return definition
+
+
+def spatial_dims_of(definition: dict[str, Any]) -> int | None:
+    """Whether a network is for images (2) or volumes (3), as its definition says; None when it does not say."""
+    if str(definition.get("_target_", "")).endswith(".natural_network"):
+        return 2
+    if isinstance(definition.get("network"), dict):
+        return spatial_dims_of(definition["network"])
+    dims = definition.get("spatial_dims")
+    return dims if dims in (2, 3) else None
+
+
+class PaddedNetwork(torch.nn.Module):
+    """A network that takes any size: input is padded to a multiple with its border, output is cut back.
+
+    Args:
+        network: from (batch, channel, *spatial) to (batch, class, *spatial) of the same size.
+        multiple: what the network needs each size to be a multiple of.
+    """
+
+    def __init__(self, network: torch.nn.Module, multiple: int) -> None:
+        super().__init__()
+        self.network, self.multiple = network, multiple
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        shape = image.shape[2:]
+        missing = [-size % self.multiple for size in shape]
+        if not any(missing):
+            return self.network(image)
+        # `pad` counts the axes from the last.
+        padding = [amount for after in reversed(missing) for amount in (0, after)]
+        logits = self.network(torch.nn.functional.pad(image, padding, mode="replicate"))
+        return logits[(..., *(slice(size) for size in shape))]
+
+
+def encoder_of(network: torch.nn.Module) -> torch.nn.Module | None:
+    """The encoder inside a network, under whatever wraps it; None when it has none."""
+    while isinstance(inner := getattr(network, "module", getattr(network, "network", None)), torch.nn.Module):
+        network = inner
+    encoder = getattr(network, "encoder", None)
+    return encoder if isinstance(encoder, torch.nn.Module) else None
+
+
+def encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Trainable parameters of the encoder; none when the network has no encoder."""
+    encoder = encoder_of(network)
+    return [] if encoder is None else [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+
+
+def parameter_groups(network: torch.nn.Module, learning_rate: float, head_multiplier: float) -> list[dict[str, Any]]:
+    """Groups for an optimizer: the encoder first, at ``learning_rate``; the rest at ``head_multiplier`` times that.
+
+    A network without encoder is one group at ``learning_rate``.
+    """
+    encoder = encoder_parameters(network)
+    inside = {id(parameter) for parameter in encoder}
+    rest = [parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in inside]
+    if not encoder:
+        return [{"params": rest, "lr": learning_rate}]
+    return [{"params": encoder, "lr": learning_rate}, {"params": rest, "lr": learning_rate * head_multiplier}]
+
+
+def natural_network(
+    architecture: str, encoder: str, in_channels: int, num_classes: int, encoder_weights: str | None = None
+) -> PaddedNetwork:
+    """A two-dimensional network with an image encoder; needs the extra ``natural``.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        encoder: a key of `ENCODERS`, or "tu-" and the name of a timm model.
+        in_channels: channels of the images.
+        num_classes: channels of the output, logits at the input's size, whatever that is.
+        encoder_weights: None (random); "imagenet" (the hub's cache, else the network); or the path of a .safetensors
+            or PyTorch file. Weights for three channels are summed for one, and repeated for others.
+    Raises:
+        ImportError: the extra is not installed, or its torchvision does not fit torch.
+        FileNotFoundError: no such file of weights; or neither in the cache nor within reach.
+        DatasetError: the weights are not those of the encoder.
+        ValueError: unknown architecture or encoder.
+    """
+    require_one_of("natural_network", "architecture", architecture, ARCHITECTURES)
+    library = _import_library()
+    known = _library_name(encoder, library)
+    network = library.create_model(architecture, known, None, in_channels, num_classes, **ARCHITECTURES[architecture])
+    if encoder_weights is not None:
+        path = _hub_file(known, library) if encoder_weights == "imagenet" else Path(encoder_weights)
+        load_encoder(network.encoder, path, in_channels)
+    return PaddedNetwork(network, network.encoder.output_stride)
+
+
+def _import_library() -> Any:
+    try:
+        import segmentation_models_pytorch
+    except ModuleNotFoundError as error:
+        advice = "Run pip install 'rankseg-rma[natural]'."
+        raise ImportError(wrong("natural_network", "extra", "installed", str(error), advice=advice)) from error
+    except RuntimeError as error:  # torchvision of another build than torch
+        advice = "Install the torchvision that belongs to your torch, from the same index."
+        got = " ".join(str(error).split())[:150]
+        raise ImportError(wrong("natural_network", "torchvision", "importable", got, advice=advice)) from error
+    return segmentation_models_pytorch
+
+
+def _library_name(encoder: str, library: Any) -> str:
+    import timm
+
+    name = ENCODERS.get(encoder, encoder)
+    if name in library.encoders.encoders or (name.startswith("tu-") and timm.is_model(name.removeprefix("tu-"))):
+        return name
+    close = difflib.get_close_matches(encoder, ENCODERS, n=1)
+    advice = f"Did you mean {close[0]!r}?" if close else ""
+    expected = "one of " + ", ".join(ENCODERS) + ", or 'tu-' and the name of a timm model"
+    raise ValueError(wrong("natural_network", "encoder", expected, repr(encoder), advice=advice))
+
+
+def _hub_file(encoder: str, library: Any) -> Path:
+    """The encoder's ImageNet weights: from the hub's cache, which works without network, else from the hub."""
+    import timm
+    from huggingface_hub import constants, hf_hub_download
+
+    if encoder.startswith("tu-"):
+        facts = timm.models.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        repository, revision = getattr(facts, "hf_hub_id", None), None
+    else:
+        settings = library.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {})
+        repository, revision = settings.get("repo_id"), settings.get("revision")
+    if repository is None:
+        raise ValueError(wrong("natural_network", "encoder_weights", "null or a file", f"'imagenet' for {encoder}"))
+    reason = ""
+    for only_cache in (True, False):
+        try:
+            return Path(
+                hf_hub_download(repository, "model.safetensors", revision=revision, local_files_only=only_cache)
+            )
+        except Exception as error:  # each way of being without network has its own kind
+            reason = type(error).__name__
+    folder = "models--" + repository.replace("/", "--")
+    advice = (
+        f"Fetch model.safetensors of https://huggingface.co/{repository} where there is a network, and give its path "
+        f"as encoder_weights; or copy the folder {folder} of that machine's hub cache into {constants.HF_HUB_CACHE}."
+    )
+    got = f"not there ({reason})"
+    raise FileNotFoundError(
+        wrong("natural_network", "'imagenet' weights", "in the cache or within reach", got, advice=advice)
+    )
+
+
+def load_encoder(encoder: torch.nn.Module, path: Path, in_channels: int) -> None:
+    """Load a file of weights into an encoder; classifier heads and decoders in it are left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: unreadable, or tensors are missing, unknown or of other shapes; the message names some.
+    """
+    import timm
+
+    if not path.is_file():
+        expected = "null, 'imagenet' or the path of a .safetensors, .pt or .pth file"
+        raise FileNotFoundError(wrong("natural_network", "encoder_weights", expected, str(path)))
+    own = encoder.state_dict()
+    names = {_plain(key): key for key in own}
+    found, unknown, reshaped = {}, [], []
+    for key, tensor in _encoder_part(_read_weights(path)).items():
+        name = names.get(_plain(key))
+        if name is None:
+            unknown.append(key)
+            continue
+        shape = own[name].shape
+        if tensor.ndim == 4 and tensor.shape[1] == 3 != in_channels == shape[1]:
+            tensor = timm.models.adapt_input_conv(in_channels, tensor)
+        if tensor.shape != shape:
+            reshaped.append(f"{key} {tuple(tensor.shape)} for {tuple(shape)}")
+        found[name] = tensor
+    # Old files lack the counters of batch norm; nothing depends on them.
+    missing = [key for key in own if key not in found and not key.endswith("num_batches_tracked")]
+    faults = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    if any(faults.values()):
+        got = "; ".join(f"{word}: {_shortly(keys)}" for word, keys in faults.items() if keys)
+        raise DatasetError(wrong("natural_network", "encoder_weights", "those of the encoder", got, path=path))
+    encoder.load_state_dict(own | found)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn or foreign file raises many kinds of error
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise DatasetError(wrong("natural_network", "encoder_weights", "a readable file", got, path=path)) from error
+    for container in ("state_dict", "model"):
+        state = state.get(container, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        got = type(state).__name__
+        raise DatasetError(wrong("natural_network", "encoder_weights", "tensors by their names", got, path=path))
+    return state
+
+
+def _encoder_part(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of the encoder under its own names: of a whole network only its encoder, without classifier head."""
+    inside = {key.split("encoder.", 1)[1]: tensor for key, tensor in state.items() if "encoder." in key}
+    named = {_unwrapped(key): tensor for key, tensor in (inside or state).items()}
+    return {key: tensor for key, tensor in named.items() if not key.startswith(_CLASSIFIER_HEADS)}
+
+
+def _unwrapped(key: str) -> str:
+    while key.startswith(_WRAPPERS):
+        key = key.split(".", 1)[1]
+    return key
+
+
+def _plain(key: str) -> str:
+    """Name without wrappers and dots: timm's feature extractors call stages_0 what its classifiers call stages.0."""
+    return _unwrapped(key).replace(".", "_")
+
+
+def _shortly(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -126,6 +126,9 @@ def _list_files(written: Sequence[Path]) -> list[str]:
     return [f"wrote {folder}: {', '.join(names)}" for folder, names in folders.items()]
 
 
+_OF_USE = (ValueError, ImportError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError)
+
+
 def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
     """Print notes and failed cases; turn errors of use into one line and exit code 2."""
 
@@ -133,7 +136,14 @@ def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             outcome = command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
+        except (
+            ValueError,
+            ImportError,
+            FileNotFoundError,
+            FileExistsError,
+            PermissionError,
+            NotADirectoryError,
+        ) as error:
             say(f"error: {error}", error=True)
             raise typer.Exit(2) from error
         if outcome is None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.checks import DatasetError, require_one_of, wrong
+from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets import Card, Case, list_cards, list_cases, load_card, part_cases
 from rankseg_rma.workflows.outcome import Outcome, causes, describe_failure, progress_bar
 
@@ -41,14 +41,14 @@ def train_network(
         entries: entries of the train config to replace, such as max_epochs; None keeps the config's value.
     """
     from rankseg_rma.distributed import is_first_process
-    from rankseg_rma.losses import LOSSES
+    from rankseg_rma.losses import loss_config
     from rankseg_rma.networks import network_config
 
     settings = _settings_of(recipe)
     dataset = dataset or settings.pop("dataset", None)
     if dataset is None:
         raise ValueError(wrong("train", "dataset", "given by --dataset or --recipe", "neither"))
-    loss = require_one_of("train", "loss", loss or settings.get("loss", "ce"), LOSSES)
+    criterion = loss_config(loss or settings.get("loss", "ce"))
     given = {key: value for key, value in entries.items() if value is not None}
     if "max_epochs" in given:
         settings.pop("max_iterations", None)
@@ -62,7 +62,7 @@ def train_network(
     _require_dimensions(definition, network, kind)
     chosen = {key: value for key, value in settings.items() if key not in _NOT_ENTRIES and value is not None}
     chosen = {_RENAMED.get(key, key): value for key, value in chosen.items()}
-    chosen |= {"network_def": definition, "loss": LOSSES[loss], **given}
+    chosen |= {"network_def": definition, "loss": criterion, **given}
     _train(out, root, dataset, card, datalist, chosen)
     return _report(out, datalist) if is_first_process() else Outcome(out)
 
@@ -132,6 +132,10 @@ def _train(
             run_training(out, root.resolve(), on_epoch)
         except RuntimeError as error:
             if not any("applying transform" in str(cause) for cause in causes(error)):
+                # MONAI wraps what a network or card of ours says; the reader wants that, not the wrapping.
+                said = [cause for cause in causes(error) if isinstance(cause, ValueError | OSError | ImportError)]
+                if said:
+                    raise said[-1] from None
                 raise
             advice = f"Run `rankseg-rma data check {dataset} --root {root}` to find all damaged cases."
             raise DatasetError(
