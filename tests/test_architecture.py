@@ -25,7 +25,7 @@ ALLOWED = {
     "losses": {"checks", "images"},
     "recipes": {"checks", "datasets", "losses", "networks"},
     "multiscale": {"checks"},
-    "distributed": set(),
+    "distributed": {"checks"},
     "stream": {"checks"},
     "bundles": {"checks", "volumes", "datasets", "networks", "__init__"},
     "inference": {

@@ -210,3 +210,18 @@ def test_thresholds_by_hand():
         tune_thresholds([], "dice")
     with pytest.raises(ValueError, match="one number of labels"):
         tune_thresholds([empty, count_thresholds(np.zeros((3, 4), np.float32), np.zeros(4, int))], "dice")
+
+
+def test_references_named_as_in_lits(tmp_path):
+    from rankseg_rma.workflows.evaluation import list_references
+
+    for name in ("Batch 1/volume-3.nii", "Batch 1/segmentation-3.nii", "Batch 2/segmentation-028.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [*list_references(tmp_path)] == ["volume-3", "volume-28"]
+    flat = tmp_path / "Batch 1"
+    assert list_references(flat) == {"volume-3": flat / "segmentation-3.nii"}
+    (flat / "volume-3.nii").unlink()
+    assert [*list_references(flat, {"segmentation-3"})] == ["segmentation-3"]
+    (flat / "patient_a.nii.gz").touch()
+    assert {*list_references(flat)} == {"segmentation-3", "patient_a"}

@@ -160,7 +160,10 @@ def test_intensities():
     rgb = NormaliseImaged({"kind": "rgb", "mean": [10, 20, 30], "std": [1, 2, 4]})
     found = rgb({"image": torch.full((3, 1, 1), 30.0)})["image"]
     assert torch.as_tensor(found).flatten().tolist() == [20, 5, 0]
+    assert torch.as_tensor(image).flatten().tolist() == [0, 100, 140, 500, -60], "the input stays as it is"
+    before = image.clone()
     scored = NormaliseImaged({"kind": "zscore"})({"image": image})["image"]
+    assert torch.equal(image, before)
     assert abs(float(scored.mean())) < 1e-6
     with pytest.raises(ValueError, match=r"intensity\.kind"):
         NormaliseImaged({"kind": "minmax"})
@@ -214,7 +217,7 @@ def test_two_processes_train_as_one(photos, tmp_path):
     one, two = losses(alone), losses(together)
     assert len(one) == 3 and [epoch for epoch, _ in one] == [epoch for epoch, _ in two]
     # Each process averages over its own valid pixels, of which the two have not quite as many.
-    assert np.allclose([loss for _, loss in one], [loss for _, loss in two], rtol=0.02)
+    assert np.allclose([loss for _, loss in one], [loss for _, loss in two], rtol=2e-3)
     weights = [torch.load(path / "models" / "model.pt", weights_only=True) for path in (alone, together)]
     assert weights[0].keys() == weights[1].keys()
     start = max(float(value.abs().max()) for value in weights[0].values())
@@ -310,3 +313,65 @@ def test_slices_are_stacked_into_their_volume(tmp_path):
     assert "temperature" in said and (tmp_path / "masks" / "rma" / path.name).is_file()
     said = run("infer", "--bundle", out, "--root", store, "--out", tmp_path / "no", code=2)
     assert "rankseg-rma test" in said
+
+
+def test_a_label_of_another_size_does_not_train(photos, tmp_path):
+    from PIL import Image
+
+    from rankseg_rma.checks import DatasetError
+
+    _, data = photos
+    card, cases = list_cases(load_card("camvid"), data)
+    Image.open(cases[0].label).resize((20, 10), 0).save(tmp_path / "small.png")
+    with pytest.raises(DatasetError, match="of the image's size"):
+        LoadSampled(card)({"image": cases[0].image, "label": tmp_path / "small.png"})
+
+
+def test_a_bundle_loads_no_encoder_weights_again(tmp_path):
+    from rankseg_rma.bundles import write_bundle
+    from rankseg_rma.datasets import list_cards
+
+    entries = {"network_def": {**TINY, "encoder_weights": "imagenet"}}
+    write_bundle(tmp_path / "run", load_card("camvid"), {"training": []}, entries, list_cards()["camvid"])
+    written = [yaml.safe_load((tmp_path / "run" / "configs" / f"{name}.yaml").read_text()) for name in
+               ("train", "inference")]  # fmt: skip
+    assert [content["network_def"]["encoder_weights"] for content in written] == ["imagenet", None]
+
+
+def test_views_of_a_test_replace_those_of_the_run(photos, tmp_path):
+    folder, data = photos
+    out = tmp_path / "run"
+    run("train", "--recipe", folder / "small.yaml", "--root", data, "--out", out, "--iterations", 1)
+    bundle = open_bundle(out, entries={"ratios": [0.5, 1.0], "flip": True, "stride_rate": None})
+    assert (bundle.inferer.ratios, bundle.inferer.flip, bundle.inferer.stride_rate) == ((0.5, 1.0), True, 2 / 3)
+    image = torch.rand(3, 40, 60) * 255
+    from rankseg_rma.inference import predict_image
+
+    probs = predict_image(bundle, image)
+    assert torch.allclose(probs, predict_image(bundle, image.flip(-1)).flip(-1), atol=1e-5)
+    said = run("test", "--dataset", "camvid", "--root", data, "--bundle", out, "--ratios", "0.5,1", "--flip", "--out",
+               tmp_path / "scores")  # fmt: skip
+    assert "mIoU^I" in said
+    record = json.loads((tmp_path / "scores" / "test.json").read_text())
+    assert record["views"] == {"ratios": [0.5, 1.0], "flip": True, "stride_rate": None}
+
+
+def test_multiscale_against_a_plain_average():
+    from rankseg_rma.multiscale import MultiScaleInferer
+
+    def network(window):
+        return torch.cat([window, window**2], dim=1)
+
+    image = torch.rand(1, 1, 12, 16)
+    inferer = MultiScaleInferer((12, 16), ratios=(1.0, 0.5), flip=True, stride_rate=1.0)
+    found = inferer(image, network).softmax(dim=1)
+    small = torch.nn.functional.interpolate(image, (6, 8), mode="bilinear", align_corners=False)
+    # The smaller image is padded to the window with zeros and cut back.
+    pieces = [network(image).softmax(dim=1)] * 2
+    halves = torch.nn.functional.interpolate(network(small).softmax(dim=1), (12, 16), mode="bilinear")
+    expected = (sum(pieces) + 2 * halves) / 4
+    assert torch.allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="ratios"):
+        MultiScaleInferer((4, 4), ratios=(0.0,))
+    with pytest.raises(ValueError, match="stride_rate"):
+        MultiScaleInferer((4, 4), stride_rate=1.5)

@@ -5,6 +5,7 @@ A bundle's config is code: opening one runs what it says. Open only bundles that
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from rankseg_rma.datasets.cards import DatasetCard, ImageCard, load_card, resour
 from rankseg_rma.volumes import write_text
 
 TEMPERATURE_FILE = "models/temperature.json"
+# Files of a bundle that a card beside them must not replace.
+_CONFIG_NAMES = ("train", "inference", "evaluate")
 
 
 def write_bundle(
@@ -35,6 +38,8 @@ def write_bundle(
         DatasetError: the folder holds a run of other cases or settings; nothing is changed.
     """
     shipped, configs = resource_dir("configs"), run / "configs"
+    if card.name in _CONFIG_NAMES:
+        raise DatasetError(wrong("train", "card", f"named otherwise than {', '.join(_CONFIG_NAMES)}", card.name))
     facts = facts_of(card, in_slices=any("slice_index" in entry for part in datalist.values() for entry in part))
     base = {"train.yaml": _read_yaml(shipped / "train.yaml"), "inference.yaml": _read_yaml(shipped / "inference.yaml")}
     if facts["kind"] != "volume":
@@ -43,7 +48,8 @@ def write_bundle(
             "inference.yaml": _read_yaml(shipped / "image" / "inference.yaml"),
         }
     # The weights are the run's own once it is trained.
-    given = {"train.yaml": entries, "inference.yaml": {**entries, "encoder_weights": None}}
+    own = {"encoder_weights": None, "network_def": _without_weights(entries.get("network_def"))}
+    given = {"train.yaml": entries, "inference.yaml": {**entries, **own}}
     written = {"datalist.json": json.dumps(datalist, indent=1)}
     for name, content in base.items():
         filled = {**facts, "dataset_name": card.name, **given[name]}
@@ -108,6 +114,13 @@ def facts_of(card: DatasetCard | ImageCard, in_slices: bool) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
+
+
+def _without_weights(definition: Any) -> Any:
+    """A network's definition that loads no weights of an encoder, wherever it names them."""
+    if not isinstance(definition, dict):
+        return definition
+    return {key: None if key == "encoder_weights" else _without_weights(value) for key, value in definition.items()}
 
 
 def _lay_over(base: Any, over: Any) -> Any:
@@ -231,13 +244,16 @@ class Bundle:
     slice_size: tuple[int, int] | None = None
 
 
-def open_bundle(root: str | Path, device: str | None = None) -> Bundle:
+def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[str, Any] | None = None) -> Bundle:
     """Open a finished bundle for inference.
 
     Args:
         root: bundle folder with configs/inference.yaml and models/model.pt. Its config is code.
         device: torch device; default: CUDA where there is one.
+        entries: entries of the config to replace, such as ratios, flip and stride_rate of a 2D network; one that is
+            None stays as it is.
     Raises:
+        ValueError: the config has no such entry.
         FileNotFoundError: a part of the bundle is missing.
         DatasetError: the config lacks an entry, or the weights do not fit the network.
     """
@@ -257,6 +273,11 @@ def open_bundle(root: str | Path, device: str | None = None) -> Bundle:
     parser["bundle_root"] = str(root)
     if device is not None:
         parser["device"] = f"$torch.device({device!r})"
+    for name, value in (entries or {}).items():
+        if value is not None:
+            if name not in parser:
+                raise ValueError(wrong("open_bundle", name, "left out: it is for 2D networks", value, path=config))
+            parser[name] = value
     missing = [name for name in ("preprocessing", "network", "inferer", "device", "label_names") if name not in parser]
     if missing:
         raise DatasetError(wrong("open_bundle", "config", "complete", f"no {', '.join(missing)}", path=config))

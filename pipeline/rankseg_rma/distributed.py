@@ -10,6 +10,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from rankseg_rma.checks import wrong
+
 # Validation of a large data set on one slow process must not end the others.
 _PATIENCE = timedelta(hours=6)
 
@@ -64,6 +66,9 @@ def spread(network: Any, device: torch.device) -> Any:
     On GPUs its batch norms see the batch of all processes.
     """
     if not distributed.is_initialized():
+        if num_processes() > 1:
+            advice = "Use `torchrun --nproc_per_node=N -m rankseg_rma train ...`."
+            raise ValueError(wrong("spread", "processes", "joined before the training", "apart", advice=advice))
         return network
     if device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)

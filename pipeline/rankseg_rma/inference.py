@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from rankseg_rma.bundles import Bundle
-from rankseg_rma.checks import wrong
+from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.decoder import RMADecoder, expected_score
 from rankseg_rma.multiscale import resize_probs
 from rankseg_rma.probabilities import Probabilities
-from rankseg_rma.samples import read_sample
+from rankseg_rma.samples import read_tested
 from rankseg_rma.transforms import ScaleTemperature
 from rankseg_rma.volumes import (
     NIFTI_SUFFIXES,
@@ -77,6 +77,10 @@ def _predict_volume(bundle: Bundle, image: str | Path) -> Probabilities:
         expected = "on the image's own grid after inversion"
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
+    if len(probs) > 1:
+        # Resampling at the edge of a crop mixes probabilities with its zeros; voxels of zeros alone stay so.
+        total = probs.sum(dim=0, keepdim=True)
+        probs /= torch.where(total > 0, total, 1)
     return Probabilities(probs, grid.affine, grid.header)
 
 
@@ -121,15 +125,36 @@ def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Any) -> tuple[
 
     Args:
         bundle: opened bundle.
-        entry: paths "image" and "label"; see `samples.read_sample`.
+        entry: paths "image" and "label"; see `samples.read_tested`.
         card: of the data set; not needed for volumes.
     Returns:
         (class, *spatial) float32 tensor and (*spatial) integers, 255 where nothing is annotated in 2D.
     """
     if bundle.kind == "volume":
         return predict_probabilities(bundle, entry["image"]).probs, read_volume(entry["label"]).array
-    image, label = read_sample(entry, card)
-    return resize_probs(predict_image(bundle, image), label.shape), label
+    image, label = read_tested(entry, card)
+    return predict_sample(bundle, image, label, entry["label"]), label
+
+
+def predict_sample(bundle: Bundle, image: Any, label: Any, path: str | Path) -> Any:
+    """Probabilities of an image, bilinearly brought to the size of its label.
+
+    Args:
+        bundle: opened bundle of a 2D network.
+        image: (channel, H, W) as stored.
+        label: (height, width); each side may be a pixel off the image's aspect.
+        path: file of the label, for the message.
+    Returns:
+        (class, height, width) float32 tensor.
+    Raises:
+        DatasetError: the aspect differs.
+    """
+    have, wanted = image.shape[1:], label.shape
+    # h W = w H, but for a pixel of rounding on either side.
+    if abs(have[0] * wanted[1] - have[1] * wanted[0]) > max(sum(have), sum(wanted)):
+        expected = f"of the aspect of the image, {have[0]} x {have[1]}"
+        raise DatasetError(wrong("test", "label", expected, f"{wanted[0]} x {wanted[1]}", path=path))
+    return resize_probs(predict_image(bundle, image), wanted)
 
 
 @contextmanager

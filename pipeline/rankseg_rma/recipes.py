@@ -105,7 +105,7 @@ def _build(content: Any, path: Path) -> Recipe:
         ("name", recipe.name == path.stem, f"the file's name, {path.stem!r}"),
         ("dataset", isinstance(recipe.dataset, str), "a name"),
         ("network", _is_network(recipe.network), "one of " + ", ".join(list_networks()) + ", or a YAML file"),
-        ("loss", recipe.loss in LOSSES, "one of " + ", ".join(LOSSES)),
+        ("loss", str(recipe.loss).replace("-", "_") in LOSSES, "one of " + ", ".join(LOSSES)),
         ("optimizer", recipe.optimizer in OPTIMIZERS, "one of " + ", ".join(OPTIMIZERS)),
         ("batch_size", _is_count(recipe.batch_size, 1), "a whole number from 1"),
         ("iterations_per_epoch", _is_count(recipe.iterations_per_epoch, 1), "a whole number from 1"),

@@ -1,6 +1,6 @@
 """MONAI transforms of 2D samples: photographs with their classes, and axial slices out of a store."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class LoadSampled(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paths "image" and "label" become (channel, H, W) float32 and (1, H, W) uint8; void is 255."""
         image, label = read_sample(data, self.card)
+        if image.shape[1:] != label.shape:
+            expected = f"of the image's size, {image.shape[1:]}"
+            raise DatasetError(wrong("LoadSampled", "label", expected, label.shape, path=data["label"]))
         return {**data, "image": torch.from_numpy(image), "label": torch.from_numpy(label[None])}
 
 
@@ -48,6 +51,22 @@ def read_sample(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tupl
     return read_image(entry["image"]).astype(np.float32), read_classes(entry["label"], card).astype(np.uint8)
 
 
+def read_tested(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tuple[Any, Any]:
+    """As `read_sample`, as a test sees it: slices of a store of one size are cut to the centre of the rule's crop."""
+    image, label = read_sample(entry, card)
+    rule = card.slices if isinstance(card, DatasetCard) else None
+    if rule is None or rule.size is None:
+        return image, label
+    return crop_centre(image, rule.crop_size), crop_centre(label, rule.crop_size)
+
+
+def crop_centre(array: Any, size: Sequence[int]) -> Any:
+    """The central (height, width) of an array (..., height, width); a side that is smaller stays."""
+    starts = [max(have // 2 - want // 2, 0) for have, want in zip(array.shape[-2:], size, strict=True)]
+    rows, columns = (slice(start, start + want) for start, want in zip(starts, size, strict=True))
+    return array[..., rows, columns]
+
+
 class NormaliseImaged(Transform):
     """Bring the item "image" to the network's scale.
 
@@ -67,4 +86,5 @@ class NormaliseImaged(Transform):
             self.transform = NormalizeIntensity(channel_wise=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, "image": self.transform(data["image"])}
+        # MONAI normalises in place.
+        return {**data, "image": self.transform(data["image"].clone())}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
     found["expected_volume_ratio"] = dict(
         zip(bundle.label_names, found.pop("mass_ratio")[-len(bundle.label_names) :], strict=True)
     )
+    # A class that no sampled voxel has.
+    ratios = found["expected_volume_ratio"]
+    found["expected_volume_ratio"] = {name: ratio if isfinite(ratio) else None for name, ratio in ratios.items()}
     found["case_ids"] = sorted({entry["case_id"] for entry in entries})
     write_text(root / TEMPERATURE_FILE, json.dumps(found, indent=1))
     return found

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from ignite.metrics import MetricsLambda
 
-from rankseg_rma.checks import require_one_of
+from rankseg_rma.checks import require_number, require_one_of
 from rankseg_rma.datasets import read_part
 from rankseg_rma.distributed import is_first_process, mean_over_processes
 from rankseg_rma.networks import parameter_groups
@@ -84,8 +84,9 @@ def poly_schedule(
         warmup_fraction: in [0, 1); 0 starts at the full rate.
         start_learning_rate: smallest rate of the warm-up.
     """
-    warmup = warmup_fraction * num_iterations
-    lowest = start_learning_rate / optimizer.param_groups[0]["lr"]
+    require_number("train", "warmup_fraction", warmup_fraction, 0, 0.999)
+    warmup, highest = warmup_fraction * num_iterations, optimizer.param_groups[0]["lr"]
+    lowest = min(1.0, start_learning_rate / highest) if highest else 0.0
 
     def factor(iteration: int) -> float:
         if iteration < warmup:
@@ -100,13 +101,20 @@ def make_ema(network: Any, decay: float | None) -> EMAHandler | None:
     return None if decay is None else EMAHandler(network, momentum=1 - decay)
 
 
+def attach_ema(ema: EMAHandler | None, trainer: Any, accumulation_steps: int) -> None:
+    """Let the average follow the weights, once for each step of the optimiser."""
+    if ema is not None:
+        ema.attach(trainer, name="ema_momentum", event=Events.ITERATION_COMPLETED(every=accumulation_steps))
+
+
 def latest_checkpoint(models_dir: str | Path) -> Path | None:
     """Newest checkpoint that can be read: a run killed while writing leaves the one before."""
     found = sorted(Path(models_dir).glob("checkpoint_epoch=*.pt"), key=_epoch_of, reverse=True)
     for path in found:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:
+        except Exception as error:
+            logging.getLogger(__name__).warning("%s cannot be read (%s); an older one is tried", path, error)
             continue
         return path
     return None

@@ -64,6 +64,9 @@ def train(
         str | None, typer.Option(help="'imagenet', 'none' or a file; for networks of the extra natural.")
     ] = None,
     amp: Annotated[bool | None, typer.Option(help="Mixed precision; default: on CUDA.")] = None,
+    cache_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the prepared volumes kept in memory; default: all.")
+    ] = None,
     num_workers: Annotated[int | None, typer.Option(min=0, help="Processes that read samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of samples, augmentation and weights.")] = None,
 ) -> Outcome:
@@ -79,7 +82,7 @@ def train(
         "max_epochs": epochs, "max_iterations": iterations, "batch_size": batch_size, "seed": seed, "amp": amp,
         "accumulation_steps": accumulation_steps, "learning_rate": learning_rate, "ema_decay": ema_decay,
         "encoder_weights": encoder_weights, "num_workers": num_workers,
-        "iterations_per_epoch": iterations_per_epoch,
+        "iterations_per_epoch": iterations_per_epoch, "cache_rate": cache_rate,
     }  # fmt: skip
     return train_network(
         root, out, dataset=dataset, recipe=recipe, network=network, loss=loss, fold=fold, entries=entries

@@ -51,10 +51,12 @@ def _evaluation_options(
 
     if dataset and label_names:
         raise ValueError(wrong("evaluate", "labels", "given by either --dataset or --labels", "both"))
-    names = load_card(dataset).labels or {} if dataset else parse_labels(label_names)
+    card = load_card(dataset) if dataset else None
+    names = getattr(card, "labels", None) or {} if card else parse_labels(label_names)
+    regions = parse_regions(region or []) or getattr(card, "regions", None) or {}
     only = {entry["case_id"] for entry in read_part(datalist, part)} if datalist else None
     return EvaluationOptions(
-        label_names=names, regions=parse_regions(region or []), lesions=parse_names(lesions),
+        label_names=names, regions=regions, lesions=parse_names(lesions),
         organ=tuple(int(value) for value in parse_numbers("organ", organ)) if organ else None,
         tolerances_mm=parse_numbers("tolerances", tolerances), slice_axis=parse_axis(slice_axis), only=only, **others,
     )  # fmt: skip

@@ -43,14 +43,23 @@ def trial(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA where there is one.")
     ] = None,
+    ratios: Annotated[
+        str | None, typer.Option(help="2D: scales that probabilities are averaged over, as in 0.75,1,1.25.")
+    ] = None,
+    flip: Annotated[bool | None, typer.Option(help="2D: average over mirrored images too.")] = None,
+    stride_rate: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="2D: step between windows over their size.")
+    ] = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the masks too.")] = False,
 ) -> Outcome:
     """Test a run: mean IoU and Dice in three forms, worst cases and calibration, argmax beside RMA, with intervals."""
-    from rankseg_rma.workflows.parsing import parse_names
+    from rankseg_rma.workflows.parsing import parse_names, parse_numbers
     from rankseg_rma.workflows.testing import TrialOptions, score_run
 
+    views = {"ratios": ratios and list(parse_numbers("ratios", ratios)), "flip": flip, "stride_rate": stride_rate}
     options = TrialOptions(
         decoders=tuple(dict.fromkeys(parse_names(decode) or ())), metric=metric.value, unit=unit and unit.value,
         part=part, temperature=temperature, limit=limit, device=device, save_masks=save_masks,
+        views=views,
     )  # fmt: skip
     return score_run(dataset, root, bundle, out, options)

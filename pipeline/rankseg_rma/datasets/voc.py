@@ -162,7 +162,7 @@ def _size_of(image: Path) -> tuple[int, int]:
     try:
         with Image.open(image) as opened:
             return opened.height, opened.width
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise DatasetError(wrong("prepare", "photograph", "a readable image", str(error), path=image)) from error
 
 

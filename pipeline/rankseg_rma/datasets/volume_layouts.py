@@ -43,7 +43,7 @@ def read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
 
 def read_lits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
     """LiTS: volume-N.nii and segmentation-N.nii, also packed, anywhere below ``root`` (two folders in the download)."""
-    images, labels = _numbered(root, "volume"), _numbered(root, "segmentation")
+    images, labels = list_numbered(root, "volume"), list_numbered(root, "segmentation")
     if not images and not labels:
         advice = "Give a folder with volume-0.nii, segmentation-0.nii, ..., also in folders below it."
         raise FileNotFoundError(wrong("list_cases", "root", "a folder with LiTS volumes", root, advice=advice))
@@ -56,7 +56,7 @@ def read_lits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
     return card, cases
 
 
-def _numbered(root: Path, word: str) -> dict[int, Path]:
+def list_numbered(root: Path, word: str) -> dict[int, Path]:
     """Files WORD-N.nii or WORD-N.nii.gz below a folder, by number."""
     found: dict[int, Path] = {}
     for path in sorted(root.rglob(f"{word}-*.nii*")):

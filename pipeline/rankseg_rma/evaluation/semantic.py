@@ -6,7 +6,7 @@ are averaged before cases are.
 
 Which classes count is the rule. "present" (natural images): every class that the image's reference has, class 0 too;
 a class that is only predicted costs the classes whose voxels it took. "binary" (one foreground class): class 1 alone,
-1 where it is in neither map. "foreground" (several): classes from 1 on that are in either map.
+1 where it is in neither map. "foreground" (several): as "present", for classes from 1 on.
 
 An image without an annotated voxel has no value: NaN, left out of every mean. `Left` counts what is left out.
 
@@ -152,7 +152,7 @@ def class_values(counts: SemanticCounts, metric: str, rule: str) -> Any:
         >>> class_values(counts, "iou", "present").round(3).tolist()  # class 2 is predicted but absent
         [[0.667, 0.0, nan]]
         >>> class_values(counts, "iou", "foreground").tolist()
-        [[nan, 0.0, 0.0]]
+        [[nan, 0.0, nan]]
     """
     return _values(counts.tp, counts.fp, counts.fn, metric, rule, pooled=False)
 
@@ -330,7 +330,7 @@ def _values(tp: Any, fp: Any, fn: Any, metric: str, rule: str, pooled: bool) -> 
     values = _divide(tp, either) if metric == "iou" else _divide(2 * tp, either + tp)
     if rule == "binary":
         values = np.where((either == 0) & ((tp + fn).sum(axis=1, keepdims=True) > 0), 1.0, values)
-    elif rule == "present" and not pooled:
+    elif not pooled:
         values = np.where(tp + fn > 0, values, np.nan)
     if rule != "present":
         values[:, 0] = np.nan

@@ -1,6 +1,7 @@
 """The data dictionary: every column of every table that the commands write, in order."""
 
 from rankseg_rma.evaluation.lesions import IOU_THRESHOLDS
+from rankseg_rma.report.columns_of_tests import COUNTS, TRIAL_COLUMNS
 
 _CASE = {
     "case_id": "case: file name without suffix",
@@ -62,18 +63,6 @@ _HOLM = {
     "p_permutation_holm": "p_permutation after Holm's correction over the labels of this metric and pair",
     "p_wilcoxon_holm": "p_wilcoxon after Holm's correction over the labels of this metric and pair",
 }
-_COUNTS = {
-    "tp": "true positive voxels",
-    "fp": "false positive voxels",
-    "fn": "false negative voxels",
-}
-_TRIAL_DECODER = "argmax, rma, or for slices rma_slice and rma_volume: RMA for each slice, or for the stacked case"
-_TRIAL_TEMPERATURE = "none, stored (with the run) or given"
-_ITEM = {
-    "case_id": "image, volume, or case of the slices",
-    "slice_index": "of a slice, along the axial axis of the file; empty else",
-    "unit": "what one score is computed over: image, slice or volume",
-}
 _STATUS = "ok, both_empty, reference_empty or prediction_empty"
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -112,7 +101,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "status": _STATUS,
         "empty_policy": "how empty masks count: kits (both empty 1, one empty 0), nnunet (both empty undefined, one "
         "empty 0) or monai (empty reference undefined, empty prediction 0)",
-        **_COUNTS,
+        **COUNTS,
         "n_reference": "voxels of the reference",
         "n_prediction": "voxels of the prediction",
         "n_voxels": "voxels of the volume",
@@ -125,7 +114,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_CASE,
         "status": _STATUS,
         "empty_policy": "as in cases.csv",
-        **_COUNTS,
+        **COUNTS,
         "n_reference": "voxels of the reference",
         "n_prediction": "voxels of the prediction",
         "*": "one column per metric, named as in cases.csv",
@@ -150,7 +139,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_CASE,
         "slice": "index of the slice along the slice axis; slices empty in both masks are left out",
         "status": _STATUS,
-        **_COUNTS,
+        **COUNTS,
         "dice": "Dice of the slice",
         "iou": "IoU of the slice",
     },
@@ -294,60 +283,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "aurc_random": "the same for a random order",
         "failure_below": "real score that counts as a failure",
     },
-    "items.csv": {
-        **_ITEM,
-        "decoder": _TRIAL_DECODER,
-        "pixel_accuracy": "share of the annotated pixels whose class is right",
-        "num_classes": "classes that the two means are over",
-        "miou": "mean IoU over the classes that count: of an image those in its label, of slices and volumes the "
-        "foreground in either map (a single foreground class always, 1 where it is in neither)",
-        "mdice": "mean Dice likewise",
-        "num_voxels": "annotated pixels or voxels",
-        "num_void": "those that nobody annotated; in no score",
-        "seconds": "time to decode the image or the whole case, without prediction; empty for a slice",
-    },
-    "classes.csv": {
-        **_ITEM,
-        "decoder": _TRIAL_DECODER,
-        "label": "class number",
-        "label_name": "its name",
-        "counted": "whether the means of items.csv count it; only classes in either map are listed",
-        **_COUNTS,
-        "iou": "IoU of the class",
-        "dice": "Dice of the class",
-    },
-    "probabilities.csv": {
-        **_ITEM,
-        "temperature": _TRIAL_TEMPERATURE,
-        "num_voxels": "pixels judged: annotated ones",
-        "ece": "expected calibration error of the most probable class, 15 bins",
-        "class_ece": "class-wise calibration error (textbook: right where the label is the class), mean over classes",
-        "brier": "Brier score, summed over classes",
-        "nll": "negative log-likelihood in nats per pixel",
-    },
-    "test_summary.csv": {
-        "unit": _ITEM["unit"],
-        "decoder": f"{_TRIAL_DECODER}; empty for calibration, which decoders share",
-        "temperature": f"{_TRIAL_TEMPERATURE}; of the probabilities that were decoded or judged",
-        "score": "miou_i, miou_c, miou_d (mdice_ likewise): classes of an image first, images of a class first, or all "
-        "pixels pooled; miou_worst5 the mean over the 5 % worst images or cases, miou_worst_mean the mean of those "
-        "over the 10, 20 to 100 % worst; pixel_accuracy, ece, class_ece, brier and nll of the pooled pixels; ece_image "
-        "the mean over images. Slices: the slices of a case first, then cases",
-        "value": "its value, a fraction",
-        "low": "95 % percentile interval (bootstrap of images, or of patients, 2,000 resamples, seed 0); empty below 6",
-        "high": "its upper end",
-        "difference": "value minus argmax's; empty for argmax",
-        "difference_low": "95 % interval of the difference, the same resamples for both",
-        "difference_high": "its upper end",
-        "interval": "how the difference's interval is made: bca for miou_i and mdice_i, percentile else",
-        "num_images": "images or slices with a value (form I)",
-        "num_images_left_out": "those without: nothing annotated, or no class that counts",
-        "num_cases": "cases that means over cases average",
-        "num_cases_left_out": "cases without a value",
-        "num_classes": "classes that forms C and D average",
-        "num_classes_left_out": "classes that no image counts (C), or in neither map of any image (D)",
-        "num_patients": "images or patients that are resampled",
-    },
+    **TRIAL_COLUMNS,
     "advice_cases.csv": {
         "case_id": _CASE["case_id"],
         "label": "label number",
@@ -375,9 +311,9 @@ def describe_columns() -> str:
 
     text = [
         "# Columns", "",
-        "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare`, `advise` and `test` "
-        "write; `columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions run from "
-        "0 to 1; a point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. "
+        "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare`, `advise`, `test` and "
+        "`reproduce` write; `columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions "
+        "run from 0 to 1; a point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. "
         "This file "
         "is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """The command that scores masks against references."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import Any
 
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import patient_of
+from rankseg_rma.datasets.volume_layouts import list_numbered
 from rankseg_rma.evaluation import EMPTY_POLICIES, find_metric, list_metrics
-from rankseg_rma.volumes import Grid, case_id_of, list_volumes, read_grid, spacing_of
+from rankseg_rma.volumes import Grid, list_volumes, read_grid, spacing_of
 from rankseg_rma.workflows import protocols
 from rankseg_rma.workflows.comparison import MACRO
 from rankseg_rma.workflows.outcome import DECODERS, Outcome, track
@@ -121,18 +123,20 @@ def _free_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def list_references(folder: Path) -> dict[str, Path]:
+def list_references(folder: Path, predicted: Collection[str] = ()) -> dict[str, Path]:
     """Reference label maps by case id: files of a folder, or KiTS' ``case_00000/segmentation.nii.gz``.
 
-    LiTS' ``segmentation-7.nii`` is that of case volume-7, also in the download's folders, where images lie beside.
+    Where all files are so named, LiTS' ``segmentation-7.nii`` is that of case volume-7, also in the download's folders;
+    unless ``predicted``, the ids of the predictions, have the reference's own name.
 
     Raises:
         FileNotFoundError: no such folder, or no label map in it.
     """
     found = list_volumes(folder)
-    lits = {path for kind in (".nii", ".nii.gz") for path in folder.rglob(f"segmentation-*{kind}")}
-    if lits:
-        return {case_id_of(path).replace("segmentation-", "volume-", 1): path for path in sorted(lits)}
+    if all(re.fullmatch(r"(volume|segmentation)-\d+", case_id) for case_id in found):
+        lits = {f"volume-{number}": path for number, path in list_numbered(folder, "segmentation").items()}
+        if lits and not any(case_id.startswith("segmentation-") for case_id in predicted):
+            return lits
     if not found:
         found = {path.parent.name: path for path in sorted(folder.glob("*/segmentation.nii.gz"))}
     if not found:
@@ -161,7 +165,8 @@ def evaluate_masks(
     from rankseg_rma.workflows.outputs import ScoredCohort, write_outputs
 
     arms = dict(predictions) if isinstance(predictions, Mapping) else find_arms(predictions)
-    reference_files = list_references(references)
+    predicted = {case_id for folder in arms.values() for case_id in list_volumes(folder)}
+    reference_files = list_references(references, predicted)
     if options.images is not None:
         list_volumes(options.images)  # a wrong folder is said before the work, not after it
     outcome = outcome or Outcome(out)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class TrialOptions:
         limit: test the first images or cases only.
         device: torch device; None takes CUDA where there is one.
         save_masks: write the masks too.
+        views: of a 2D network, what to average probabilities over in the place of the run's own: ratios, flip and
+            stride_rate; None keeps the run's.
     """
 
     decoders: tuple[str, ...]
@@ -46,6 +48,7 @@ class TrialOptions:
     limit: int | None
     device: str | None
     save_masks: bool
+    views: Mapping[str, Any] = field(default_factory=dict)
 
 
 def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOptions) -> Outcome:
@@ -68,7 +71,7 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
     card, _ = list_cases(load_card(dataset), root)
     part, entries = choose_part(run / DATALIST, options.part)
     items = group_entries(entries)
-    bundle = open_bundle(run, options.device)
+    bundle = open_bundle(run, options.device, options.views)
     outcome = Outcome(out)
     temperature, source = _temperature_for(run, bundle.temperature, options.temperature, entries, outcome)
     plan = ItemPlan(

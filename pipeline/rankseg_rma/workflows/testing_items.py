@@ -1,7 +1,7 @@
 """One item of a test: read it, predict, decode every way, count. An image, a volume, or all slices of a case."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,67 +144,31 @@ def score_item(item: Item, plan: ItemPlan) -> ItemScores:
     )  # fmt: skip
 
 
-def fit_to(probs: Any, shape: Sequence[int], path: str | Path) -> Any:
-    """Bring probabilities to the size of the reference, bilinearly.
-
-    Args:
-        probs: (class, height, width) float32 tensor.
-        shape: (height, width) of the reference; each side may be a pixel off the probabilities' aspect.
-        path: file of the reference, for the message.
-    Returns:
-        (class, *shape) float32 array.
-    Raises:
-        DatasetError: the aspect differs.
-    """
-    have, wanted = tuple(probs.shape[1:]), tuple(shape)
-    # h W = w H, but for a pixel of rounding on either side.
-    if abs(have[0] * wanted[1] - have[1] * wanted[0]) > max(sum(have), sum(wanted)):
-        expected = f"of the aspect of the image, {have[0]} x {have[1]}"
-        raise DatasetError(wrong("test", "label", expected, f"{wanted[0]} x {wanted[1]}", path=path))
-    from rankseg_rma.multiscale import resize_probs
-
-    return np.asarray(resize_probs(probs, wanted))
-
-
-def crop_centre(array: Any, size: Sequence[int]) -> Any:
-    """The central (height, width) of an array (..., height, width); a side that is smaller stays."""
-    starts = [max(have // 2 - want // 2, 0) for have, want in zip(array.shape[-2:], size, strict=True)]
-    rows, columns = (slice(start, start + want) for start, want in zip(starts, size, strict=True))
-    return array[..., rows, columns]
-
-
 def _read_image(item: Item, plan: ItemPlan) -> _Sample:
-    image, reference = _read_entry(item.entries[0], plan)
-    return _Sample(_predict(image, reference, item.entries[0], plan), reference)
+    return _Sample(*_predict(item.entries[0], plan))
 
 
 def _read_slices(item: Item, plan: ItemPlan) -> _Sample:
     """Slice by slice, then stacked: probabilities (class, slice, height, width)."""
-    rule, probs, references = plan.card.slices, [], []
+    probs, references = [], []
     for entry in item.entries:
         if entry.get("slice_index") is None:
             advice = "Give the folder that `rankseg-rma data prepare` made as --root."
             raise DatasetError(wrong("test", "entries", "slices of a slice store", entry["image"], advice=advice))
-        image, reference = _read_entry(entry, plan)
-        if rule.size is not None:
-            image, reference = crop_centre(image, rule.crop_size), crop_centre(reference, rule.crop_size)
-        probs.append(_predict(image, reference, entry, plan))
+        found, reference = _predict(entry, plan)
+        probs.append(found)
         references.append(reference)
     if len({reference.shape for reference in references}) > 1:
         raise DatasetError(wrong("test", "slices of a case", "of one size", "several", case_id=item.case_id))
     return _Sample(np.stack(probs, axis=1), np.stack(references))
 
 
-def _read_entry(entry: Mapping[str, Any], plan: ItemPlan) -> tuple[Any, Any]:
-    from rankseg_rma.samples import read_sample
+def _predict(entry: Mapping[str, Any], plan: ItemPlan) -> tuple[Any, Any]:
+    from rankseg_rma.inference import predict_entry
 
-    return read_sample({key: plan.root / entry[key] for key in ("image", "label")}, plan.card)
-
-
-def _predict(image: Any, reference: Any, entry: Mapping[str, Any], plan: ItemPlan) -> Any:
-    from rankseg_rma.inference import predict_image
-
-    return fit_to(predict_image(plan.bundle, image), reference.shape, plan.root / entry["label"])
+    paths = {key: plan.root / entry[key] for key in ("image", "label")}
+    probs, reference = predict_entry(plan.bundle, paths, plan.card)
+    return np.asarray(probs), reference
 
 
 def _read_volume(item: Item, plan: ItemPlan) -> _Sample:

@@ -50,6 +50,8 @@ def train_network(
         raise ValueError(wrong("train", "dataset", "given by --dataset or --recipe", "neither"))
     criterion = loss_config(loss or settings.get("loss", "ce"))
     given = {key: value for key, value in entries.items() if value is not None}
+    if "max_epochs" in given and "max_iterations" in given:
+        raise ValueError(wrong("train", "length", "given by either --epochs or --iterations", "both"))
     if "max_epochs" in given:
         settings.pop("max_iterations", None)
     if str(given.get("encoder_weights")).lower() == "none":
@@ -154,7 +156,7 @@ def _report(out: Path, datalist: dict[str, Any]) -> Outcome:
     tested = "test" if datalist["test"] else "validation"
     notes = [note, f"{len(datalist[tested])} {tested} items are named in {out}/configs/datalist.json"]
     for name, ratio in found["expected_volume_ratio"].items():
-        if find_kind(out) != "image" and not 0.67 < ratio < 1.5:
+        if find_kind(out) != "image" and ratio is not None and not 0.67 < ratio < 1.5:
             notes.append(
                 f"warning: on the validation cases the expected volume of {name} is {ratio:.2f} times the true one. "
                 "The probabilities are not calibrated: train longer, or keep argmax."
