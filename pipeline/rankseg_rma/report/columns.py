@@ -313,8 +313,8 @@ def describe_columns() -> str:
         "# Columns", "",
         "Every column of the tables that `rankseg-rma infer`, `decode`, `evaluate`, `compare`, `advise`, `test` and "
         "`reproduce` write; `columns.json` beside the scores holds the same. Empty cells mean: not defined. Fractions "
-        "run from 0 to 1; a point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what those say. "
-        "This file "
+        "run from 0 to 1; a point is 0.01. Files of other programs (MONAI's, nnU-Net's, KiTS23's, LiTS') hold what "
+        "those say. This file "
         "is made by `python -m rankseg_rma.report.columns > docs/columns.md`.", "",
     ]  # fmt: skip
     for name, columns in COLUMNS.items():
