@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rankseg_rma import __version__
-from rankseg_rma.cli import data, masks, scores
+from rankseg_rma.cli import data, masks, reproduce, scores, testing
 from rankseg_rma.cli.options import say
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ for command in (
     masks.train, masks.infer, masks.decode, scores.evaluate, scores.compare, scores.advise, scores.figures, masks.demo
 ):  # fmt: skip
     app.command()(command)
+app.command("test")(testing.trial)
+app.command()(reproduce.reproduce)
 
 
 def _show_version(value: bool) -> None:
