@@ -1,5 +1,6 @@
 """The command ``reproduce``: every row of the paper's tables runs, with its own architecture, on miniature trees."""
 
+import gc
 import json
 import shutil
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from rankseg_rma import training
+from rankseg_rma import networks, training
 from rankseg_rma.checks import DatasetError
 from rankseg_rma.cli import app
 from rankseg_rma.datasets import load_card
@@ -56,6 +57,13 @@ def prepare_store(name, source, out, num_slices):
         kept += [entry for entry in content["slices"] if entry["case_id"] == case_id][: num_slices(place)]
     (out / "store.json").write_text(json.dumps({**content, "slices": kept}))
     return out
+
+
+@pytest.fixture(autouse=True)
+def _free_memory():
+    """A large network hangs in cycles of its trainer until they are collected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +150,15 @@ def test_every_row_runs(name, roots, out, monkeypatch):
     assert (options["metric"], options["temperature"], options["part"]) == ("iou", None, "validation")
 
 
+def test_encoders_start_from_the_weights_of_the_recipe(roots, out, monkeypatch):
+    def refuse(encoder, library):
+        raise FileNotFoundError(f"no weights of {encoder}")
+
+    monkeypatch.setattr(networks, "_hub_file", refuse)
+    said = run("reproduce", "lits_unet", "--root", roots["lits"], "--out", out, "--fold", 0, "--iterations", 1, code=2)
+    assert "no weights of tu-resnet50d" in said
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """The recipes with another network; gives the calls of the training."""
@@ -157,7 +174,7 @@ def tiny(tmp_path, monkeypatch):
     return calls
 
 
-def test_folds_are_one_data_set(roots, out, tiny):
+def test_folds_are_one_data_set(roots, out, tiny, monkeypatch):
     root = roots["kits_slices"]
     more = ("--iterations", 3, "--encoder-weights", "none", "--num-workers", 0)
     said = run("reproduce", "kits19_unet", "--root", root, "--out", out, *more)
@@ -188,6 +205,15 @@ def test_folds_are_one_data_set(roots, out, tiny):
         assert summary.loc[(decoder, "miou_d"), "value"] == pytest.approx(counts[0] / counts.sum())
     assert "tested: 12 slices, 6 cases" in said and "fold 4" in said
     assert "cases: 6 of 210" in said and "missing" not in said
+
+    # As if the data were complete and the settings the recipe's: then nothing is listed.
+    monkeypatch.setattr(reproduce, "check_root", lambda row, root: [])
+    monkeypatch.setattr(reproduce, "changed_settings", lambda run, recipe: {})
+    said = run("reproduce", "kits19_unet", "--root", root, "--out", out / "again", "--bundle", out)
+    record = json.loads((out / "again" / "reproduce.json").read_text())
+    assert record["settings_and_data_of_the_paper"] and record["deviations"] == []
+    assert "are the paper's, as far as they are known" in said and "NOT THE PAPER" not in said
+    assert read_rows(out / "again" / "reproduce.csv").equals(table) and len(tiny) == 5
 
 
 def test_a_run_goes_on_or_is_left_alone(roots, out, tiny):

@@ -35,7 +35,7 @@ def write_bundle(
         entries: further entries for the configs, such as network_def, loss and max_epochs.
         card_file: file of the card, which is put beside the configs.
     Raises:
-        DatasetError: the folder holds a run of other cases or settings; nothing is changed.
+        DatasetError: the folder holds a checkpoint of a run of other cases or settings; nothing is changed.
     """
     shipped, configs = resource_dir("configs"), run / "configs"
     if card.name in _CONFIG_NAMES:
@@ -55,9 +55,11 @@ def write_bundle(
         filled = {**facts, "dataset_name": card.name, **given[name]}
         content.update({key: value for key, value in filled.items() if key in content})
         written[name] = yaml.safe_dump(content, sort_keys=False, width=120)
+    # A run that never came to its first checkpoint, for a wrong setting perhaps, may be started with others.
+    is_trained = any((run / "models").glob("*.pt"))
     for name, text in written.items():
         path = configs / name
-        if path.is_file() and path.read_text(encoding="utf-8") != text:
+        if is_trained and path.is_file() and path.read_text(encoding="utf-8") != text:
             advice = "Choose another --out, or give the same data set, fold, network and settings."
             got = f"a run that differs in {_difference(path.read_text(encoding='utf-8'), text)}"
             raise DatasetError(wrong("train", "out", "empty or the same run", got, path=path, advice=advice))

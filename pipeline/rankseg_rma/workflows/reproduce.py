@@ -72,18 +72,16 @@ def check_root(row: PaperRow, root: Path) -> list[str]:
         found = [("cases", len(card.splits.case_ids), card.num_cases), ("slices", len(cases), card.num_slices)]
         return _word_counts(found)
     parts = {**card.parts, **(card.prepared_parts or {})}
-    counts = [(f"{part} images", sum(case.part == part for case in cases), parts[part]) for part in _parts_of(row)]
-    faults = _word_counts(counts)
+    found = [
+        (f"{part} images", sum(case.part == part for case in cases), parts[part]) for part in ("training", row.part)
+    ]
+    faults = _word_counts(found)
     if card.prepared_parts and card.parts == shipped.parts:
         faults.append(
             f"training is on the {shipped.parts['training']} images of the data set's own list, the paper's on "
             f"{parts['training']}: run `rankseg-rma data prepare {dataset}` (see its --help) and give what it wrote"
         )
     return faults
-
-
-def _parts_of(row: PaperRow) -> tuple[str, str]:
-    return ("training", row.part)
 
 
 def _word_counts(counts: Sequence[tuple[str, int, int | None]]) -> list[str]:

@@ -54,7 +54,7 @@ def train_network(
         raise ValueError(wrong("train", "length", "given by either --epochs or --iterations", "both"))
     if "max_epochs" in given:
         settings.pop("max_iterations", None)
-    if str(given.get("encoder_weights")).lower() == "none":
+    if str(given.get("encoder_weights", "")).lower() == "none":
         given["encoder_weights"] = settings["encoder_weights"] = None
     card, cases = list_cases(load_card(dataset), root)
     datalist = _divide(card, cases, fold, root)
