@@ -161,4 +161,11 @@ def _report(out: Path, datalist: dict[str, Any]) -> Outcome:
                 f"warning: on the validation cases the expected volume of {name} is {ratio:.2f} times the true one. "
                 "The probabilities are not calibrated: train longer, or keep argmax."
             )
+    far = {name: ratio for name, ratio in found["expected_volume_ratio"].items() if ratio and not 1 / 3 < ratio < 3}
+    if find_kind(out) == "image" and far:
+        told = ", ".join(f"{name} {ratio:.1f}" for name, ratio in far.items())
+        notes.append(
+            "warning: on the validation images the expected area of these classes is so many times the true one: "
+            f"{told}. RMA's masks of them will be poor: train longer, or keep argmax."
+        )
     return Outcome(out, notes)
