@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from rankseg_rma.cli import app
 from rankseg_rma.decoder.solver import BACKENDS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,3 +51,20 @@ def random_probs(rng, num_classes, spatial_shape, sharpness=2.0, dtype=np.float3
     logits *= sharpness / logits.std()
     exponent = np.exp(logits - logits.max(axis=0))
     return (exponent / exponent.sum(axis=0)).astype(dtype)
+
+
+def run(*arguments, code=0):
+    """Call the command line; its exit code must be ``code``. Returns what it says."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output + result.stderr
+
+
+def tiny_network(spatial_dims):
+    """Content of a network's YAML file: a UNet of two levels."""
+    return {
+        "network_def": {
+            "_target_": "monai.networks.nets.UNet", "spatial_dims": spatial_dims, "in_channels": "@in_channels",
+            "out_channels": "@num_classes", "channels": [4, 8], "strides": [2], "norm": "instance",
+        }
+    }  # fmt: skip

@@ -4,22 +4,10 @@ import csv
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from rankseg_rma.cli import app
+from conftest import run, tiny_network
 from rankseg_rma.datasets import list_cards
 from trees import make_ade20k, make_camvid, make_cityscapes, make_kits, make_lits, make_msd, make_sbd, make_voc
-
-NETWORK = {
-    "_target_": "monai.networks.nets.UNet", "in_channels": "@in_channels", "out_channels": "@num_classes",
-    "channels": [4, 8], "strides": [2], "norm": "instance",
-}  # fmt: skip
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output + result.stderr
 
 
 def small_card(name, folder, **changes):
@@ -33,7 +21,7 @@ def small_card(name, folder, **changes):
 
 
 def train_and_test(card, root, folder, dims):
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({"network_def": {**NETWORK, "spatial_dims": dims}}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(dims)))
     run("train", "--dataset", card, "--root", root, "--network", folder / "tiny.yaml", "--iterations", 1,
         "--batch-size", 2, "--out", folder / "run")  # fmt: skip
     said = run("test", "--dataset", card, "--root", root, "--bundle", folder / "run", "--metric", "iou", "--out",

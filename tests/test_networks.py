@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -26,9 +25,6 @@ from rankseg_rma.networks import (
 )
 from rankseg_rma.recipes import Recipe, list_recipes, load_recipe
 
-needs_extra = pytest.mark.skipif(
-    find_spec("segmentation_models_pytorch") is None, reason="the extra natural is not installed"
-)
 DEFINITIONS = {name: network_config(name) for name in list_networks()}
 
 
@@ -44,10 +40,6 @@ def is_natural(name):
 # MiT cannot be built on the meta device; its large ones have the layers of the small ones, only more.
 @pytest.mark.parametrize("name", [name for name in DEFINITIONS if name not in ("segformer_mit_b3", "segformer_mit_b5")])
 def test_every_definition_builds_and_keeps_the_size(name):
-    if is_natural(name):
-        pytest.importorskip("segmentation_models_pytorch")
-    if name.startswith("swin"):
-        pytest.importorskip("einops")
     on_meta = is_natural(name) and "mit_b" not in name
     with torch.device("meta" if on_meta else "cpu"), torch.inference_mode():
         if spatial_dims_of(DEFINITIONS[name]) == 2:
@@ -81,7 +73,6 @@ def test_small_networks_for_cpus_are_small():
     assert 0.3e6 < sizes["unet2d"] < sizes["segresnet2d_small"] < 1.1e6
 
 
-@needs_extra
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_architectures_compute_and_learn_at_any_size(architecture, in_channels):
@@ -95,7 +86,6 @@ def test_architectures_compute_and_learn_at_any_size(architecture, in_channels):
     assert not [name for name, parameter in network.named_parameters() if parameter.grad is None]
 
 
-@needs_extra
 def test_strides_are_those_of_the_paper():
     with torch.device("meta"):
         strides = {name: natural_network(name, "resnet50d", 3, 2).multiple for name in ARCHITECTURES}
@@ -120,7 +110,6 @@ def test_padding_repeats_the_border_and_is_cut_back():
     assert PaddedNetwork(Look(), 2)(torch.zeros(1, 1, 3, 4, 5)).shape == (1, 1, 3, 4, 5)
 
 
-@needs_extra
 def test_the_head_learns_faster_than_the_encoder():
     network = natural_network("unet", "resnet18", 3, 4)
     encoder, head = parameter_groups(network, 0.5, 10)
@@ -159,7 +148,6 @@ def save(state, path):
     return str(path)
 
 
-@needs_extra
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth", "weights.pt"])
 def test_weights_from_a_file(tmp_path, name):
     state = timm_classifier()
@@ -169,7 +157,6 @@ def test_weights_from_a_file(tmp_path, name):
         torch.testing.assert_close(loaded[f"model.{key}"], state[key], rtol=0, atol=0)
 
 
-@needs_extra
 @pytest.mark.parametrize("container", ["state_dict", "model"])
 def test_weights_in_a_container_and_of_a_whole_network(tmp_path, container):
     trained = natural_network("unet", "resnet18", 3, 2)
@@ -179,7 +166,6 @@ def test_weights_in_a_container_and_of_a_whole_network(tmp_path, container):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-@needs_extra
 @pytest.mark.parametrize(("in_channels", "factor"), [(1, 3.0), (6, 0.5)])
 def test_colour_weights_for_other_channels(tmp_path, in_channels, factor):
     state = timm_classifier()
@@ -191,7 +177,6 @@ def test_colour_weights_for_other_channels(tmp_path, in_channels, factor):
     torch.testing.assert_close(first.mean(1), state["conv1.weight"].mean(1) * factor, rtol=1e-4, atol=1e-5)
 
 
-@needs_extra
 def test_names_of_convnext_and_mit_weights(tmp_path):
     import timm
 
@@ -207,7 +192,6 @@ def test_names_of_convnext_and_mit_weights(tmp_path):
     torch.testing.assert_close(loaded["block4.1.mlp.fc2.weight"], mit["block4.1.mlp.fc2.weight"], rtol=0, atol=0)
 
 
-@needs_extra
 def test_weights_of_something_else_are_refused(tmp_path):
     state = timm_classifier()
     del state["layer1.0.conv1.weight"]
@@ -222,7 +206,6 @@ def test_weights_of_something_else_are_refused(tmp_path):
         natural_network("unet", "resnet18", 3, 2, str(tmp_path / "nothing.pth"))
 
 
-@needs_extra
 def test_files_that_hold_no_weights(tmp_path):
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(b"\x10\x00")
@@ -250,7 +233,6 @@ def build_with_cache(cache, encoder, monkeypatch):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@needs_extra
 @pytest.mark.parametrize(
     ("encoder", "repository"),
     [("resnet50d", "timm/resnet50d.ra2_in1k"), ("mit_b4", "smp-hub/mit_b4.imagenet"),
@@ -264,7 +246,6 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch,
     assert "give its path as encoder_weights" in " ".join(said.split())
 
 
-@needs_extra
 def test_imagenet_weights_from_the_hub_s_cache(tmp_path, monkeypatch):
     folder = tmp_path / "models--timm--resnet18.a1_in1k"
     (folder / "snapshots" / "0123").mkdir(parents=True)
@@ -276,7 +257,6 @@ def test_imagenet_weights_from_the_hub_s_cache(tmp_path, monkeypatch):
     assert build_with_cache(tmp_path, "resnet18", monkeypatch).strip() == "16.0"
 
 
-@needs_extra
 def test_unknown_names_and_weights_that_do_not_exist():
     with pytest.raises(ValueError, match=r"architecture must be one of 'unet', .*; got 'unett'"):
         natural_network("unett", "resnet18", 3, 2)
@@ -308,7 +288,6 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch, error, me
         natural_network("unet", "resnet18", 3, 2)
 
 
-@needs_extra
 def test_the_shim_serves_subprocesses_and_is_light():
     code = (
         "import sys; assert not {'torch', 'torchvision'} & set(sys.modules)\n"

@@ -13,12 +13,10 @@ import pytest
 import torch
 import yaml
 from monai.transforms import Compose
-from typer.testing import CliRunner
 
-from conftest import REPOSITORY, random_probs
+from conftest import REPOSITORY, random_probs, run, tiny_network
 from rankseg_rma import AsDiscreteRMAd, RMADecoder, ScaleTemperatured, __version__, expected_score
 from rankseg_rma.bundles import open_bundle, stored_temperature
-from rankseg_rma.cli import app
 from rankseg_rma.datasets import list_cards
 from rankseg_rma.datasets.phantom import make_phantom
 from rankseg_rma.evaluation import METRIC_TABLE, count_overlap
@@ -29,26 +27,13 @@ from rankseg_rma.training import latest_checkpoint
 from rankseg_rma.volumes import list_volumes, read_volume, voxel_volume_ml, write_volume
 from rankseg_rma.workflows.demo import DEMO_BUNDLE, RECORD_SEED
 
-TINY = {
-    "network_def": {
-        "_target_": "monai.networks.nets.UNet", "spatial_dims": 3, "in_channels": "@in_channels",
-        "out_channels": "@num_classes", "channels": [4, 8], "strides": [2],
-    }
-}  # fmt: skip
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output + result.stderr
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A tiny phantom and a tiny network trained on it for two epochs."""
     folder = tmp_path_factory.mktemp("work")
     make_phantom(folder / "data", 8, seed=RECORD_SEED)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(3)))
     run("train", "--dataset", "phantom", "--root", folder / "data", "--network", folder / "tiny.yaml", "--epochs", 2,
         "--batch-size", 2, "--out", folder / "run")  # fmt: skip
     return folder

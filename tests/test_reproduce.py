@@ -9,11 +9,10 @@ import pandas
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
+from conftest import run, tiny_network
 from rankseg_rma import networks, training
 from rankseg_rma.checks import DatasetError
-from rankseg_rma.cli import app
 from rankseg_rma.datasets import load_card
 from rankseg_rma.datasets.cards import resource_dir
 from rankseg_rma.networks import network_config
@@ -37,16 +36,6 @@ NETWORKS = {
     "unet": "unet_resnet50d",
 }  # fmt: skip
 SMALL = ("--iterations", 1, "--batch-size", 2, "--crop-size", 64, "--encoder-weights", "none", "--num-workers", 0)
-TINY = {
-    "_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "in_channels": "@in_channels",
-    "out_channels": "@num_classes", "channels": [4, 8], "strides": [2], "norm": "instance",
-}  # fmt: skip
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output + result.stderr
 
 
 def prepare_store(name, source, out, num_slices):
@@ -163,14 +152,14 @@ def test_encoders_start_from_the_weights_of_the_recipe(roots, out, monkeypatch):
 def tiny(tmp_path, monkeypatch):
     """The recipes with another network; gives the calls of the training."""
     definition, calls = tmp_path / "tiny.yaml", []
-    definition.write_text(yaml.safe_dump({"network_def": TINY}))
+    definition.write_text(yaml.safe_dump(tiny_network(2)))
 
     def train(root, run, **more):
         calls.append((run, more["fold"]))
         return train_network(root, run, **{**more, "network": str(definition)})
 
     monkeypatch.setattr(reproduce, "train_network", train)
-    monkeypatch.setattr(reproduce, "network_config", lambda name: TINY)
+    monkeypatch.setattr(reproduce, "network_config", lambda name: tiny_network(2)["network_def"])
     return calls
 
 

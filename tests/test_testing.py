@@ -10,10 +10,9 @@ import torch
 import yaml
 from PIL import Image
 from sklearn import metrics
-from typer.testing import CliRunner
 
+from conftest import run
 from rankseg_rma.checks import DatasetError
-from rankseg_rma.cli import app
 from rankseg_rma.evaluation import compare_pairs
 from rankseg_rma.evaluation.semantic import count_images
 from rankseg_rma.inference import predict_sample
@@ -40,24 +39,13 @@ STORE_CARD = {
     "layout": "msd", "splits": {"group": "pair", "test_fraction": 0, "folds": 2, "seed": 0},
     "slices": {"labels": {1: [2]}, "names": ["tumour"], "keep": "labelled", "size": [3, 6], "crop_size": [1, 4]},
 }  # fmt: skip
-NETWORK = {
-    "network_def": {
-        "_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "in_channels": "@in_channels",
-        "out_channels": "@num_classes", "channels": [4, 8], "strides": [2],
-    }
-}  # fmt: skip
+
 # Probabilities in 255ths of classes 0, 1 and 2. Class 1 has .902 and .478 and gets both from RMA: a mask of both is
 # worth .815 where the first alone is worth .756, and class 0 gains less by the second. Argmax gives it the first only.
 SPLIT = [[25, 230, 0], [133, 122, 0], [255, 0, 0], [255, 0, 0]]
 ONE_HOT = [[255, 0, 0], [0, 0, 255], [255, 0, 0], [255, 0, 0]]
 # Image and label (1, 4); 3 is void.
 SCENES = {"a": (SPLIT, [1, 1, 0, 3]), "b": (SPLIT, [3, 1, 0, 0]), "c": (SPLIT, [3, 3, 3, 3]), "d": (ONE_HOT, [0] * 4)}
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output + result.stderr
 
 
 def write_datalist(folder, datalist, **temperature):
@@ -480,7 +468,7 @@ def test_volumes(tmp_path, monkeypatch):
 
 def test_trained_run_against_scikit_learn(tmp_path):
     data = make_camvid(tmp_path / "data")
-    (tmp_path / "net.yaml").write_text(yaml.safe_dump(NETWORK))
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump(tiny_network(2)))
     run("train", "--dataset", "camvid", "--root", data, "--network", tmp_path / "net.yaml", "--iterations", 3,
         "--batch-size", 2, "--out", tmp_path / "run")  # fmt: skip
     run("test", "--dataset", "camvid", "--root", data, "--bundle", tmp_path / "run", "--metric", "iou", "--save-masks",

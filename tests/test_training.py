@@ -12,10 +12,9 @@ import torch
 import yaml
 from monai.data import Dataset
 from monai.transforms import Compose, RandShiftIntensityd
-from typer.testing import CliRunner
 
+from conftest import run, tiny_network
 from rankseg_rma.bundles import find_card, open_bundle
-from rankseg_rma.cli import app
 from rankseg_rma.datasets import list_cases, load_card
 from rankseg_rma.inference import predict_entry
 from rankseg_rma.samples import LoadSampled, NormaliseImaged
@@ -23,22 +22,11 @@ from rankseg_rma.stream import SampleStream, StreamBatches
 from rankseg_rma.training import Schedule, items_of, make_optimizer, mean_iou, plan_epochs, poly_schedule
 from trees import make_camvid, make_msd
 
-TINY = {
-    "_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "in_channels": "@in_channels",
-    "out_channels": "@num_classes", "channels": [4, 8], "strides": [2], "norm": "instance",
-}  # fmt: skip
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output + result.stderr
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({"network_def": TINY}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(2)))
     (folder / "small.yaml").write_text(
         yaml.safe_dump(
             {
@@ -229,7 +217,7 @@ def test_two_processes_train_volumes_as_one(tmp_path):
     from rankseg_rma.datasets.phantom import make_phantom
 
     make_phantom(tmp_path / "data", 8, seed=1)
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"network_def": {**TINY, "spatial_dims": 3}}))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(3)))
     common = ["train", "--dataset", "phantom", "--root", tmp_path / "data", "--network", tmp_path / "tiny.yaml",
               "--epochs", 2, "--batch-size", 2]  # fmt: skip
     common = [str(word) for word in common]
@@ -308,7 +296,7 @@ def test_slices_are_stacked_into_their_volume(tmp_path):
     from rankseg_rma.volumes import read_volume
 
     raw, store = make_msd(tmp_path / "raw"), tmp_path / "store"
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"network_def": TINY}))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(2)))
     run("data", "prepare", "msd_hippocampus", "--root", raw, "--out", store)
     out = tmp_path / "run"
     run("train", "--dataset", "msd_hippocampus", "--root", store, "--network", tmp_path / "tiny.yaml",
@@ -348,7 +336,7 @@ def test_a_bundle_loads_no_encoder_weights_again(tmp_path):
     from rankseg_rma.bundles import write_bundle
     from rankseg_rma.datasets import list_cards
 
-    entries = {"network_def": {**TINY, "encoder_weights": "imagenet"}}
+    entries = {"network_def": {**tiny_network(2)["network_def"], "encoder_weights": "imagenet"}}
     write_bundle(tmp_path / "run", load_card("camvid"), {"training": []}, entries, list_cards()["camvid"])
     written = [yaml.safe_load((tmp_path / "run" / "configs" / f"{name}.yaml").read_text()) for name in
                ("train", "inference")]  # fmt: skip

@@ -186,18 +186,8 @@ def decode(
     """
     probs = ScaleTemperature(options.temperature)(probabilities.probs).as_subclass(torch.Tensor)
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
-    masks = {}
-    if "argmax" in decoders:
-        masks["argmax"] = _argmax(probabilities.probs).astype(np.uint8 if len(probs) <= 256 else np.int16)
-    if "rma" in decoders:
-        decoder = RMADecoder(
-            metric=options.metric, unit=options.unit, slice_axis=axis, pruning_prob=options.pruning_prob,
-            unassigned=options.unassigned,
-        )  # fmt: skip
-        decoding = decoder(probs)
-        masks["rma"], unit_mass = decoding.labels.numpy(), decoding.mass
-    else:
-        unit_mass = _mass(probs, axis if options.unit == "slice" else None)
+    masks, decoding = make_masks(probabilities.probs, probs, decoders, options, axis)
+    unit_mass = decoding.mass if decoding else sum_classes(probs, axis if options.unit == "slice" else None)
     voxel_ml = voxel_volume_ml(probabilities.affine)
     mass = unit_mass.reshape(-1, len(probs)).sum(axis=0)
     scores = {
@@ -219,12 +209,37 @@ def decode(
     return masks, rows
 
 
-def _argmax(probs: Any) -> Any:
+def make_masks(
+    probs: Any, scaled: Any, decoders: tuple[str, ...], options: DecodeOptions, axis: int
+) -> tuple[dict[str, Any], Any]:
+    """Label maps (*spatial) of each decoder, uint8 or wider, and RMA's `Decoding`; None without RMA.
+
+    Args:
+        probs: (class, *spatial) tensor before temperature, which argmax sees.
+        scaled: the same after it, which RMA sees.
+        decoders: some of "argmax" and "rma".
+        options: metric, unit and rules; their temperature is not looked at.
+        axis: spatial axis of the slices, for unit="slice".
+    """
+    masks, decoding = {}, None
+    if "argmax" in decoders:
+        masks["argmax"] = argmax_labels(probs).astype(np.uint8 if len(probs) <= 256 else np.int16)
+    if "rma" in decoders:
+        decoder = RMADecoder(
+            metric=options.metric, unit=options.unit, slice_axis=axis, pruning_prob=options.pruning_prob,
+            unassigned=options.unassigned,
+        )  # fmt: skip
+        decoding = decoder(scaled)
+        masks["rma"] = decoding.labels.numpy()
+    return masks, decoding
+
+
+def argmax_labels(probs: Any) -> Any:
     """Argmax over classes; a single class is compared with one half. Faster than torch.argmax along axis 0."""
     return (probs[0] > 0.5).numpy() if len(probs) == 1 else torch.max(probs, dim=0).indices.numpy()
 
 
-def _mass(probs: Any, axis: int | None) -> Any:
+def sum_classes(probs: Any, axis: int | None) -> Any:
     """Sum of probabilities (class,), or (slice, class) along an axis of the space, in float64."""
     kept = None if axis is None else 1 + axis % (probs.ndim - 1)
     spatial = tuple(place for place in range(1, probs.ndim) if place != kept)

@@ -10,9 +10,8 @@ import yaml
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.cards import resource_dir
 from rankseg_rma.losses import LOSSES
-from rankseg_rma.networks import list_networks
+from rankseg_rma.networks import OPTIMIZERS, list_networks
 
-OPTIMIZERS = ("adamw", "sgd")
 _TINY, _MOST = 1e-12, float("inf")
 _RANGES = {
     "learning_rate": (_TINY, _MOST), "weight_decay": (0, _MOST), "momentum": (0, 1), "head_multiplier": (_TINY, _MOST),

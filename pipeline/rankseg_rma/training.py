@@ -18,7 +18,7 @@ from ignite.metrics import MetricsLambda
 from rankseg_rma.checks import require_number, require_one_of
 from rankseg_rma.datasets import read_part
 from rankseg_rma.distributed import is_first_process, mean_over_processes
-from rankseg_rma.networks import parameter_groups
+from rankseg_rma.networks import OPTIMIZERS, parameter_groups
 
 LOSS_FILE = "logs/loss.csv"
 
@@ -65,7 +65,7 @@ def make_optimizer(
     Raises:
         ValueError: another name.
     """
-    require_one_of("train", "optimizer_name", name, ("adamw", "sgd"))
+    require_one_of("train", "optimizer_name", name, OPTIMIZERS)
     groups = parameter_groups(network, learning_rate, head_multiplier)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)

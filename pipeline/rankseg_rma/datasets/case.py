@@ -32,6 +32,20 @@ class Case:
         return self.case_id if self.slice_index is None else f"{self.case_id}_{self.slice_index:04d}"
 
 
+def find_folder(
+    root: Path, marker: str, below: tuple[str, ...], *, function: str, argument: str = "root", advice: str
+) -> Path:
+    """The folder that holds the folder ``marker``: ``root``, or one of the usual ones below it.
+
+    Raises:
+        FileNotFoundError: none does; the message names ``function``, ``argument`` and ``advice``.
+    """
+    for folder in (root, *(root / name for name in below)):
+        if (folder / marker).is_dir():
+            return folder
+    raise FileNotFoundError(wrong(function, argument, f"a folder with {marker}", root, advice=advice))
+
+
 def inside(root: Path, name: Any) -> Path:
     """Path of a file that a list or dataset.json names; it must lie in the folder.
 

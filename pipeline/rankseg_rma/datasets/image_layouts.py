@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
-from rankseg_rma.datasets.case import Case, inside
+from rankseg_rma.datasets.case import Case, find_folder, inside
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -131,9 +131,4 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 
 def _find(root: Path, marker: str, below: tuple[str, ...]) -> Path:
-    """The folder that holds ``marker``: ``root``, or one of the usual folders below it."""
-    for folder in (root, *(root / name for name in below)):
-        if (folder / marker).is_dir():
-            return folder
-    advice = "See DATA.md for the folders."
-    raise FileNotFoundError(wrong("list_cases", "root", f"a folder with {marker}", root, advice=advice))
+    return find_folder(root, marker, below, function="list_cases", advice="See DATA.md for the folders.")

@@ -15,6 +15,7 @@ import numpy as np
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
+from rankseg_rma.datasets.case import find_folder
 from rankseg_rma.images import read_classes, write_classes
 from rankseg_rma.volumes import write_text
 
@@ -61,24 +62,19 @@ def find_downloads(root: Path, sbd: Path | None) -> Downloads:
         FileNotFoundError: a folder or list is missing.
         ValueError: no SBD is given.
     """
-    voc = _find("root", root, "ImageSets/Segmentation", ("VOC2012", "VOCdevkit/VOC2012"), "See DATA.md.")
+    usual = ("VOC2012", "VOCdevkit/VOC2012")
+    voc = find_folder(root, "ImageSets/Segmentation", usual, function="prepare", advice="See DATA.md.")
     if sbd is None:
         advice = (
             f"Download {SBD_URL} (1.4 GB), unpack it, and give benchmark_RELEASE as --sbd. For VOC's own train list "
             f"nothing is to be prepared: train with --root {voc}."
         )
         raise ValueError(wrong("prepare", "sbd", "the folder of the Semantic Boundaries Dataset", None, advice=advice))
-    found = _find("sbd", sbd, "cls", ("dataset", "benchmark_RELEASE/dataset"), f"It is made by unpacking {SBD_URL}.")
+    usual, advice = ("dataset", "benchmark_RELEASE/dataset"), f"It is made by unpacking {SBD_URL}."
+    found = find_folder(sbd, "cls", usual, function="prepare", argument="sbd", advice=advice)
     lists = {part: _read_list(voc / "ImageSets" / "Segmentation" / f"{part}.txt") for part in ("train", "val")}
     lists |= {f"sbd_{part}": _read_list(found / f"{part}.txt") for part in SBD_PARTS}
     return Downloads(voc, found, lists)
-
-
-def _find(argument: str, root: Path, marker: str, below: tuple[str, ...], advice: str) -> Path:
-    for folder in (root, *(root / name for name in below)):
-        if (folder / marker).is_dir():
-            return folder
-    raise FileNotFoundError(wrong("prepare", argument, f"a folder with {marker}", root, advice=advice))
 
 
 def _read_list(path: Path) -> tuple[str, ...]:

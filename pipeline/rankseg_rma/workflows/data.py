@@ -132,12 +132,17 @@ def _label_problems(array: Any, card: DatasetCard) -> Iterator[str]:
 
     highest = max(card.labels or {0: ""})
     try:
-        strange = [value for value in _values_of(as_label_map("label", array)) if value > highest]
+        label_map = as_label_map("label", array)
     except ValueError as error:
         yield str(error)
     else:
-        if strange:
-            yield f"labels outside 0 to {highest}: {', '.join(map(str, strange[:5]))}"
+        yield from _strange_values(label_map, highest)
+
+
+def _strange_values(label_map: Any, highest: int) -> Iterator[str]:
+    strange = [value for value in _values_of(label_map) if value > highest]
+    if strange:
+        yield f"labels outside 0 to {highest}: {', '.join(map(str, strange[:5]))}"
 
 
 def _values_of(label_map: Any) -> list[int]:
@@ -166,9 +171,7 @@ def _check_slice(task: _Task) -> _Found:
     content = _read(read_slice, case.image, "slice of the store's list without a file", problems)
     if content is not None:
         highest = len(task.card.slices.names)
-        strange = [value for value in _values_of(content["label"]) if value > highest]
-        if strange:
-            problems.append((case.image, f"labels outside 0 to {highest}: {', '.join(map(str, strange[:5]))}"))
+        problems += [(case.image, problem) for problem in _strange_values(content["label"], highest)]
         if not _is_finite(content["image"]):
             problems.append((case.image, "the image has NaN or infinite pixels"))
     return _Found(problems)

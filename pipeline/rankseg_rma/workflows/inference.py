@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,18 +137,44 @@ def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
         FileNotFoundError: a path does not exist, or there is no image at all.
         ValueError: two files have the same case id.
     """
+    expected = "a folder with .nii.gz, .nii, .mha or .nrrd files"
+    return collect_files("find_inputs", "case ids", inputs, _volumes_in, expected)
+
+
+def _volumes_in(path: Path) -> Iterable[tuple[str, Path]]:
+    return (list_volumes(path) if path.is_dir() else {case_id_of(path): path}).items()
+
+
+def collect_files(
+    function: str,
+    ids: str,
+    inputs: Sequence[Path],
+    files_in: Callable[[Path], Iterable[tuple[str, Path]]],
+    expected: str,
+) -> dict[str, Path]:
+    """Files by id.
+
+    Args:
+        function: who asks, for the messages.
+        ids: what the messages call the ids.
+        inputs: files and folders.
+        files_in: ids and files of one of them.
+        expected: what an input should be.
+    Raises:
+        FileNotFoundError: an input does not exist, or there is no file at all.
+        ValueError: two files have the same id.
+    """
     found: dict[str, Path] = {}
     for path in inputs:
         if not path.exists():
-            raise FileNotFoundError(wrong("find_inputs", "input", "an existing file or folder", path))
-        for case_id, file in (list_volumes(path) if path.is_dir() else {case_id_of(path): path}).items():
+            raise FileNotFoundError(wrong(function, "input", "an existing file or folder", path))
+        for case_id, file in files_in(path):
             if case_id in found:
                 got = f"{found[case_id]} and {file}"
-                raise ValueError(wrong("find_inputs", "case ids", "unique", got, case_id=case_id))
+                raise ValueError(wrong(function, ids, "unique", got, case_id=case_id))
             found[case_id] = file
     if not found:
-        expected = "a folder with .nii.gz, .nii, .mha or .nrrd files"
-        raise FileNotFoundError(wrong("find_inputs", "input", expected, ", ".join(map(str, inputs)) or "nothing"))
+        raise FileNotFoundError(wrong(function, "input", expected, ", ".join(map(str, inputs)) or "nothing"))
     return found
 
 

@@ -1,15 +1,17 @@
 """Photographs in, masks out: what `infer` does with a 2D network for images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.checks import wrong
+from rankseg_rma.datasets.image_layouts import SUFFIXES as LABEL_SUFFIXES
 from rankseg_rma.report.columns import COLUMNS
 from rankseg_rma.volumes import replacing
+from rankseg_rma.workflows.inference import collect_files
 from rankseg_rma.workflows.outcome import Outcome, describe_failure, track, write_csv
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+SUFFIXES = (*LABEL_SUFFIXES, ".webp")
 
 
 def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
@@ -19,21 +21,14 @@ def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
         FileNotFoundError: a path does not exist, or there is no image at all.
         ValueError: two files have the same name.
     """
-    found: dict[str, Path] = {}
-    for path in inputs:
-        if not path.exists():
-            raise FileNotFoundError(wrong("find_photographs", "input", "an existing file or folder", path))
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
-                continue
-            if file.stem in found:
-                got = f"{found[file.stem]} and {file}"
-                raise ValueError(wrong("find_photographs", "names", "unique", got, case_id=file.stem))
-            found[file.stem] = file
-    if not found:
-        expected = "images: " + ", ".join(SUFFIXES)
-        raise FileNotFoundError(wrong("find_photographs", "input", expected, ", ".join(map(str, inputs)) or "nothing"))
-    return found
+    expected = "images: " + ", ".join(SUFFIXES)
+    return collect_files("find_photographs", "names", inputs, _photographs_in, expected)
+
+
+def _photographs_in(path: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            yield file.stem, file
 
 
 def infer_photographs(
@@ -77,23 +72,16 @@ def infer_photographs(
 
 def _decode(bundle: Any, path: Path, decoders: tuple[str, ...], options: Any) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Probabilities, masks by decoder, and a row per class."""
-    import numpy as np
-
-    from rankseg_rma.decoder import RMADecoder, expected_score
+    from rankseg_rma.decoder import expected_score
     from rankseg_rma.images import read_image
-    from rankseg_rma.inference import predict_image
+    from rankseg_rma.inference import make_masks, predict_image, sum_classes
     from rankseg_rma.transforms import ScaleTemperature
 
     probs = predict_image(bundle, read_image(path))
     scaled = ScaleTemperature(options.temperature)(probs).as_subclass(type(probs))
-    masks = {}
-    if "argmax" in decoders:
-        masks["argmax"] = probs.argmax(dim=0).numpy().astype(np.uint8)
-    if "rma" in decoders:
-        decoder = RMADecoder(metric=options.metric, unit="image", pruning_prob=options.pruning_prob)
-        masks["rma"] = np.asarray(decoder(scaled).labels).astype(np.uint8)
+    masks, _ = make_masks(probs, scaled, decoders, replace(options, unit="image"), -1)
     scores = {name: expected_score(scaled, mask, options.metric) for name, mask in masks.items()}
-    mass = scaled.double().sum(dim=(1, 2)).numpy()
+    mass = sum_classes(scaled, None)
     rows = []
     for index in range(len(probs)):
         row: dict[str, Any] = {"class": index, "expected_pixels": float(mass[index])}

@@ -15,7 +15,7 @@ from rankseg_rma.datasets import list_cases, load_card, part_cases, read_part
 from rankseg_rma.datasets.cards import resource_dir
 from rankseg_rma.datasets.slices import is_store
 from rankseg_rma.distributed import is_first_process
-from rankseg_rma.losses import LOSSES
+from rankseg_rma.losses import loss_config
 from rankseg_rma.networks import network_config
 from rankseg_rma.recipes import Recipe, load_recipe
 from rankseg_rma.volumes import write_text
@@ -202,7 +202,7 @@ def changed_settings(run: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     pairs = {key: (config.get("optimizer_name" if key == "optimizer" else key), wanted[key]) for key in wanted}
     pairs["length"] = (_length(config), _length(asdict(recipe)))
     for key, definition, name in (
-        ("network_def", network_config(recipe.network), recipe.network), ("loss", LOSSES[recipe.loss], recipe.loss)
+        ("network_def", network_config(recipe.network), recipe.network), ("loss", loss_config(recipe.loss), recipe.loss)
     ):  # fmt: skip
         pairs[key] = (name if config.get(key) == definition else "another", name)
     return {key: (have, want) for key, (have, want) in pairs.items() if have != want}

@@ -190,22 +190,19 @@ def _temper(probs: Any, temperature: float | None) -> Any:
 
 def _decode(probs: Any, tempered: Any, plan: ItemPlan) -> tuple[dict[str, Any], dict[str, float]]:
     """Label map (*spatial) and seconds of every decoder; the temperature does not touch argmax."""
+    import torch
+
+    from rankseg_rma.inference import argmax_labels
+
     masks, seconds = {}, {}
     for name, unit in plan.arms.items():
         started = time.perf_counter()
         if unit:
             masks[name] = RMADecoder(metric=plan.metric, unit=unit, slice_axis=0)(tempered).labels
         else:
-            masks[name] = _argmax(probs)
+            masks[name] = argmax_labels(torch.as_tensor(probs))
         seconds[name] = round(time.perf_counter() - started, 6)
     return masks, seconds
-
-
-def _argmax(probs: Any) -> Any:
-    """Faster than numpy's along the first axis; of equally probable classes the first."""
-    import torch
-
-    return torch.max(torch.as_tensor(probs), dim=0).indices.numpy()
 
 
 def _calibrate(probs: Any, references: Any, stacked: bool, case_id: str) -> list[CalibrationCounts]:
