@@ -49,7 +49,7 @@ demo-weights: $(TOOLS) ## Train the demonstration's weights again, with a fixed 
 	$(BIN)/rankseg-rma data make phantom --out runs/phantom --cases 80 --seed 1
 	$(BIN)/rankseg-rma train --dataset phantom --root runs/phantom --network segresnet3d_small --epochs 100 \
 		--batch-size 2 --learning-rate 0.002 --out runs/demo
-	$(BIN)/python -c "from pathlib import Path; from rankseg_rma.workflows.demo import ship_weights; \
+	$(BIN)/python -c "from pathlib import Path; from rankseg_rma.demo import ship_weights; \
 		ship_weights(Path('runs/demo'))"
 
 clean: ## Remove the environment and everything that was made

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from rankseg_rma.volumes import read_volume, write_volume
-from rankseg_rma.workflows.evaluation import EvaluationOptions, evaluate_masks
+from rankseg_rma.evaluation.evaluate import evaluate_masks
+from rankseg_rma.evaluation.options import EvaluationOptions
+from rankseg_rma.files.volumes import read_volume, write_volume
 
 CLASSES = {"kidney": 1, "cyst": 3, "tumor": 2}  # later ones cover earlier ones
 ANNOTATORS = (1, 2, 3)

@@ -92,7 +92,7 @@ def draw_speed(names: list[str], seconds: list[float], reads: str) -> Any:
     """Bars of decode times on a logarithmic axis."""
     from matplotlib.figure import Figure
 
-    from rankseg_rma.report.figures import COLOURS
+    from rankseg_rma.report.palette import COLOURS
 
     figure = Figure(figsize=(6.4, 0.42 * len(names) + 1.1), layout="constrained")
     axes = figure.subplots()

@@ -23,8 +23,9 @@ from monai.metrics import (
     compute_surface_dice,
 )
 
-from rankseg_rma.workflows import scoring
-from rankseg_rma.workflows.evaluation import EvaluationOptions, make_plan
+from rankseg_rma.evaluation import case as scoring
+from rankseg_rma.evaluation.options import EvaluationOptions
+from rankseg_rma.evaluation.plan import make_plan
 
 SHAPE, SPACING_MM = (512, 512, 128), (0.75, 0.75, 2.5)
 TARGET_SECONDS = 2.0

@@ -23,7 +23,7 @@ from rankseg_rma.networks import (
     parameter_groups,
     spatial_dims_of,
 )
-from rankseg_rma.recipes import Recipe, list_recipes, load_recipe
+from rankseg_rma.training.recipes import Recipe, list_recipes, load_recipe
 
 DEFINITIONS = {name: network_config(name) for name in list_networks()}
 

@@ -10,7 +10,7 @@ from monai.transforms import AsDiscrete, AsDiscreted, Compose, Invertd, SaveImag
 import rankseg_rma
 from conftest import random_probs
 from rankseg_rma import AsDiscreteRMA, AsDiscreteRMAd, RMADecoder, ScaleTemperature, ScaleTemperatured
-from rankseg_rma.volumes import read_volume
+from rankseg_rma.files.volumes import read_volume
 
 AFFINE = torch.diag(torch.tensor([0.5, 0.8, 2.0, 1.0], dtype=torch.float64))
 

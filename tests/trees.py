@@ -10,7 +10,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from rankseg_rma.volumes import write_volume
+from rankseg_rma.files.volumes import write_volume
 
 CAMVID_COLOURS = [
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128),

@@ -7,6 +7,8 @@ never loads MONAI.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from rankseg_rma.old_names import find_old_modules
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -20,6 +22,44 @@ _HOME = {
     "AsDiscreteRMADict": "transforms",
     "ScaleTemperature": "transforms",
     "ScaleTemperatured": "transforms",
+}
+# Names that configs say: a config of a run must outlive any move of our modules.
+_CONFIG_NAMES = {
+    "stored_temperature": "bundles.open.stored_temperature",
+    "load_card": "datasets.load_card",
+    "items_of": "datasets.datalist.items_of",
+    "list_volumes": "files.volumes.list_volumes",
+    "PaddedNetwork": "networks.PaddedNetwork",
+    "natural_network": "networks.natural_network",
+    "MultiScaleInferer": "prediction.multiscale.MultiScaleInferer",
+    "fit_run_temperature": "training.calibrate.fit_run_temperature",
+    "default_device": "training.distributed.default_device",
+    "is_first_process": "training.distributed.is_first_process",
+    "num_processes": "training.distributed.num_processes",
+    "rank": "training.distributed.rank",
+    "share_of": "training.distributed.share_of",
+    "spread": "training.distributed.spread",
+    "wait_for_all": "training.distributed.wait_for_all",
+    "attach_ema": "training.engine.attach_ema",
+    "checkpoint_parts": "training.engine.checkpoint_parts",
+    "has_tensorboard": "training.engine.has_tensorboard",
+    "image_and_label": "training.engine.image_and_label",
+    "latest_checkpoint": "training.engine.latest_checkpoint",
+    "make_ema": "training.engine.make_ema",
+    "make_optimizer": "training.engine.make_optimizer",
+    "mean_iou": "training.engine.mean_iou",
+    "plan_epochs": "training.engine.plan_epochs",
+    "poly_schedule": "training.engine.poly_schedule",
+    "LoadSampled": "training.samples.LoadSampled",
+    "NormaliseImaged": "training.samples.NormaliseImaged",
+    "SampleStream": "training.stream.SampleStream",
+    "StartEpoch": "training.stream.StartEpoch",
+    "StreamBatches": "training.stream.StreamBatches",
+    "CrossEntropyLoss": "training.losses.CrossEntropy",
+    "FocalLoss": "training.losses.Focal",
+    "DiceLoss": "training.losses.Dice",
+    "DiceCrossEntropyLoss": "training.losses.DiceCrossEntropy",
+    "JaccardMetricLoss": "training.losses.JaccardMetric",
 }
 __all__ = [
     "AsDiscreteRMA",
@@ -48,12 +88,17 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    place = f"{_HOME[name]}.{name}" if name in _HOME else _CONFIG_NAMES.get(name)
+    if place is None:
         raise AttributeError(f"module 'rankseg_rma' has no attribute {name!r}")
-    value = getattr(import_module(f"rankseg_rma.{_HOME[name]}"), name)
+    module, _, attribute = place.rpartition(".")
+    value = getattr(import_module(f"rankseg_rma.{module}"), attribute)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+find_old_modules()

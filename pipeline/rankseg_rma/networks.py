@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from rankseg_rma.checks import DatasetError, require_one_of, wrong
-from rankseg_rma.datasets.cards import resource_dir
+from rankseg_rma.files.resources import resource_dir
 
 OPTIMIZERS = ("adamw", "sgd")
 # What differs from the library's defaults: the networks of the paper's experiments, without their auxiliary heads.

@@ -12,8 +12,8 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 
 from rankseg_rma.checks import require_number, wrong
 from rankseg_rma.decoder import Decoding, RMADecoder
-from rankseg_rma.decoder.geometry import TOLERANCE
-from rankseg_rma.volumes import find_slice_axis
+from rankseg_rma.decoder.temperature import TEMPERATURE_RANGE, scale_probabilities
+from rankseg_rma.grid import find_slice_axis
 
 _NEUTRAL = {"dim": 0, "keepdim": True, "threshold": None, "rounding": None}
 SUMMARY_FIELDS = ("cutoff", "num_selected", "mass", "value")
@@ -189,7 +189,10 @@ class ScaleTemperature(Transform):
 
     Args:
         temperature: T, in [0.05, 20]; 1 or None changes nothing.
+        multilabel: classes may overlap, as sigmoid gives them: each is scaled by itself, sigmoid(logit / T).
 
+    Raises:
+        ValueError: no probabilities, or classes that do not add up to 1 without ``multilabel``.
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     Example:
@@ -199,7 +202,8 @@ class ScaleTemperature(Transform):
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
 
-    def __init__(self, temperature: float | None) -> None:
+    def __init__(self, temperature: float | None, multilabel: bool = False) -> None:
+        self.multilabel = multilabel
         given = 1.0 if temperature is None else temperature
         self.temperature = require_number("ScaleTemperature", "temperature", given, *TEMPERATURE_RANGE)
 
@@ -209,19 +213,7 @@ class ScaleTemperature(Transform):
         if self.temperature == 1.0:
             return img
         probs = img.as_subclass(torch.Tensor)
-        low, high = (float(end) for end in torch.aminmax(probs)) if probs.numel() else (0.0, 1.0)
-        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also when NaN
-            advice = "Apply softmax to logits first."
-            got = f"values from {low:.4g} to {high:.4g}"
-            raise ValueError(wrong("ScaleTemperature", "img", "probabilities in [0, 1]", got, advice=advice))
-        probs = probs.clamp(0, 1)
-        # Relative to the largest class, so that small powers of many classes do not underflow together.
-        largest = torch.maximum(probs, 1 - probs) if len(probs) == 1 else probs.amax(dim=0, keepdim=True)
-        largest = torch.where(largest > 0, largest, 1)
-        scaled = (probs / largest) ** (1 / self.temperature)
-        other = ((1 - probs) / largest) ** (1 / self.temperature) if len(probs) == 1 else 0
-        total = scaled.sum(dim=0, keepdim=True) + other
-        scaled /= torch.where(total > 0, total, 1)
+        scaled = scale_probabilities(probs, self.temperature, multilabel=self.multilabel, function="ScaleTemperature")
         return convert_to_dst_type(scaled, img)[0]
 
 
@@ -230,9 +222,15 @@ class ScaleTemperatured(MapTransform):
 
     backend = ScaleTemperature.backend
 
-    def __init__(self, keys: KeysCollection, temperature: float | None, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        temperature: float | None,
+        allow_missing_keys: bool = False,
+        multilabel: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.converter = ScaleTemperature(temperature)
+        self.converter = ScaleTemperature(temperature, multilabel)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -241,6 +239,5 @@ class ScaleTemperatured(MapTransform):
         return d
 
 
-TEMPERATURE_RANGE = (0.05, 20.0)
 AsDiscreteRMAD = AsDiscreteRMADict = AsDiscreteRMAd
 ScaleTemperatureD = ScaleTemperatureDict = ScaleTemperatured

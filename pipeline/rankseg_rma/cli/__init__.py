@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from rankseg_rma import __version__
-from rankseg_rma.cli import data, masks, reproduce, scores, testing
-from rankseg_rma.cli.options import say
+from rankseg_rma.cli import datasets, evaluation, paper, prediction, report, training
+from rankseg_rma.cli.outcome import say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,13 +14,14 @@ app = typer.Typer(
     help="Masks decoded for Dice or IoU, where argmax decodes for voxel accuracy. "
     "Exit codes: 0 all well, 1 some case failed, 2 wrong use.",
 )
-app.add_typer(data.app, name="data")
+app.add_typer(datasets.app, name="data")
 for command in (
-    masks.train, masks.infer, masks.decode, scores.evaluate, scores.compare, scores.advise, scores.figures, masks.demo
+    training.train, prediction.infer, prediction.decode, evaluation.evaluate, evaluation.compare, evaluation.advise,
+    report.figures, prediction.demo,
 ):  # fmt: skip
     app.command()(command)
-app.command("test")(testing.trial)
-app.command()(reproduce.reproduce)
+app.command("test")(paper.trial)
+app.command()(paper.reproduce)
 
 
 def _show_version(value: bool) -> None:

@@ -1,15 +1,10 @@
 """Options that several commands share, and how a command reports."""
 
-import functools
-from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-
-from rankseg_rma.workflows.outcome import Outcome
 
 
 class Decode(StrEnum):
@@ -32,6 +27,14 @@ class ScoreUnit(StrEnum):
 
     volume = "volume"
     slice = "slice"
+
+
+class Unassigned(StrEnum):
+    """What becomes of a voxel above no class's cutoff; see `RMADecoder`."""
+
+    max_score = "max_score"
+    background = "background"
+    void = "void"
 
 
 class EmptyPolicy(StrEnum):
@@ -64,8 +67,10 @@ SliceAxis = Annotated[str, typer.Option(help="axial, coronal, sagittal or an arr
 Pruning = Annotated[
     float, typer.Option(min=0, max=1, help="A class whose largest probability is not above this is empty.")
 ]
-
-
+UnassignedOption = Annotated[
+    Unassigned,
+    typer.Option(help="Voxels that no class claims: the class that gains most, background, or void (label 255)."),
+]
 References = Annotated[
     Path, typer.Option(help="Folder of reference label maps, paired by file name; or of CASE/segmentation.nii.gz.")
 ]
@@ -112,61 +117,8 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: on
 Report = Annotated[bool, typer.Option(help="Write report.html and figures.")]
 
 
-def say(text: str, error: bool = False) -> None:
-    Console(stderr=error, soft_wrap=True, markup=False, highlight=False).print(text)
-
-
-def _list_files(written: Sequence[Path]) -> list[str]:
-    """A line per file, or per folder when there are many."""
-    if len(written) <= 5:
-        return [f"wrote {path}" for path in written]
-    folders: dict[Path, list[str]] = {}
-    for path in written:
-        folders.setdefault(path.parent, []).append(path.name)
-    return [f"wrote {folder}: {', '.join(names)}" for folder, names in folders.items()]
-
-
-_OF_USE = (ValueError, ImportError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError)
-
-
-def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
-    """Print notes and failed cases; turn errors of use into one line and exit code 2."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            outcome = command(*args, **kwargs)
-        except (
-            ValueError,
-            ImportError,
-            FileNotFoundError,
-            FileExistsError,
-            PermissionError,
-            NotADirectoryError,
-        ) as error:
-            say(f"error: {error}", error=True)
-            raise typer.Exit(2) from error
-        if outcome is None:
-            return
-        for note in outcome.notes:
-            say(note, error=note.startswith("warning"))
-        for line in _list_files(outcome.written):
-            say(line)
-        if outcome.failed:
-            if outcome.last:
-                say(outcome.last)
-            say(f"{len(outcome.failed)} {'fault' if len(outcome.failed) == 1 else 'faults'}:", error=True)
-            for case_id, reason in outcome.failed.items():
-                say(f"  {case_id}: {reason}", error=True)
-            raise typer.Exit(1)
-        if outcome.last:
-            say(outcome.last)
-
-    return run
-
-
 def parse_axis(text: str) -> str | int:
-    from rankseg_rma.volumes import find_slice_axis
+    from rankseg_rma.grid import find_slice_axis
 
     axis = int(text) if text.lstrip("-").isdigit() else text
     find_slice_axis(None, axis)

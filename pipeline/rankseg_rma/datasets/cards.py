@@ -10,6 +10,7 @@ import yaml
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import Card, DatasetCard, ImageCard, Intensity, SliceRule, Splits
+from rankseg_rma.files.resources import resource_dir
 
 VOLUME_LAYOUTS = ("msd", "lits", "kits")
 IMAGE_LAYOUTS = ("voc", "cityscapes", "ade20k", "camvid")
@@ -17,16 +18,6 @@ GROUPS = ("case", "pair")
 ORDERS = ("shuffled", "number")
 KEEP = ("labelled", "all")
 PARTS = ("training", "validation", "test")
-
-
-def resource_dir(kind: str) -> Path:
-    """Folder of shipped files, "configs" or "datasets": inside the package when installed, else in the repository."""
-    package = Path(__file__).parents[1]
-    marker = "*.yaml"
-    for folder in (package / kind, package.parents[1] / kind):
-        if folder.is_dir() and any(folder.glob(marker)):
-            return folder
-    raise FileNotFoundError(wrong("resource_dir", "kind", "a folder shipped with the package", kind))
 
 
 def list_cards() -> dict[str, Path]:

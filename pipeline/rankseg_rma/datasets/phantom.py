@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from rankseg_rma.volumes import write_text, write_volume
+from rankseg_rma.checks import wrong
+from rankseg_rma.files.volumes import write_volume
+from rankseg_rma.files.writing import write_text
+from rankseg_rma.runs.outcome import Outcome
+from rankseg_rma.runs.progress import progress_bar
 
 _FINE = np.array([2, 2, 3])
 _LABELS = {0: "background", 1: "liver", 2: "tumour"}
@@ -176,3 +180,14 @@ def _affine(rng: np.random.Generator, spacing: Any, shape: Any, oblique: bool) -
     affine[:3, :3] = direction @ np.diag(spacing)
     affine[:3, 3] = -affine[:3, :3] @ ((shape - 1) / 2) + rng.uniform(-20, 20, 3)
     return affine
+
+
+def make_phantom_cohort(out: Path, num_cases: int, seed: int) -> Outcome:
+    """Write the synthetic cohort."""
+
+    if num_cases < 1:
+        raise ValueError(wrong("make_phantom_cohort", "cases", "at least 1", num_cases))
+    with progress_bar() as progress:
+        task = progress.add_task("making phantom", total=num_cases)
+        make_phantom(out, num_cases, seed, lambda case_id: progress.advance(task))
+    return Outcome(out, [f"{num_cases} cases in {out}"])

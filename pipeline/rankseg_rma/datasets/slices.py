@@ -7,7 +7,9 @@ the highest of the body).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,82 +17,16 @@ from typing import Any
 import numpy as np
 
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.axial import resize_image, resize_label, to_axial
 from rankseg_rma.datasets.card_kinds import DatasetCard, SliceRule
 from rankseg_rma.datasets.case import Case
-from rankseg_rma.volumes import find_slice_axis, read_volume, replacing, same_grid, write_text
+from rankseg_rma.files.volumes import read_volume
+from rankseg_rma.files.writing import replacing, write_text
+from rankseg_rma.grid import same_grid
 
 VERSION = 1
 ENTRIES = ("store.json", "cases", "slices")
 _KEYS = {"dataset", "card", "classes", "size", "crop_size", "intensity", "slices", "case_ids", "num_cases"}
-
-
-def to_axial(array: Any, affine: Any) -> Any:
-    """View of a volume as a stack of axial slices.
-
-    Args:
-        array: (*spatial), as stored.
-        affine: (4, 4) to RAS+.
-    Returns:
-        (slice, row, column): slices in the file's order, rows to the right, columns to the front.
-    Raises:
-        ValueError: the affine is not invertible.
-    """
-    order, flipped = _axes_of(affine)
-    return np.flip(np.transpose(array, order), tuple(1 + place for place in flipped))
-
-
-def from_axial(stack: Any, affine: Any) -> Any:
-    """Bring axial slices back to the axes of the volume; the inverse of `to_axial`.
-
-    Args:
-        stack: (..., slice, row, column) array or tensor.
-        affine: (4, 4) of the volume.
-    Returns:
-        (..., *spatial), of the kind that was given.
-    """
-    order, flipped = _axes_of(affine)
-    lead = stack.ndim - 3
-    axes = [*range(lead), *(lead + int(place) for place in np.argsort(order))]
-    places = tuple(lead + 1 + place for place in flipped)
-    if isinstance(stack, np.ndarray):
-        return np.flip(stack, places).transpose(axes)
-    return (stack.flip(places) if places else stack).permute(axes)
-
-
-def _axes_of(affine: Any) -> tuple[list[int], list[int]]:
-    """Array axes that lie closest to S, R and A; and which of rows (0) and columns (1) run the other way."""
-    from nibabel.orientations import io_orientation
-
-    axial = find_slice_axis(affine, "axial")
-    codes = io_orientation(np.asarray(affine, np.float64))
-    right, front = (int(np.flatnonzero(codes[:, 0] == direction)[0]) for direction in (0, 1))
-    return [axial, right, front], [place for place, axis in enumerate((right, front)) if codes[axis, 1] < 0]
-
-
-def resize_image(plane: Any, size: Sequence[int] | None) -> Any:
-    """Resize a slice linearly; outer edges, not pixel centres, are aligned, and nothing is smoothed.
-
-    Args:
-        plane: (H, W) numbers.
-        size: (height, width); None, or the size it has, gives the slice itself.
-    Returns:
-        (height, width) float32, or ``plane`` as it is.
-    """
-    if size is None or tuple(size) == plane.shape:
-        return plane
-    from scipy.ndimage import zoom
-
-    scale = [new / old for new, old in zip(size, plane.shape, strict=True)]
-    return zoom(plane.astype(np.float32), scale, order=1, mode="nearest", grid_mode=True)
-
-
-def resize_label(plane: Any, size: Sequence[int] | None) -> Any:
-    """Resize class indices: each pixel takes the one under its centre, as `resize_image` aligns them."""
-    if size is None or tuple(size) == plane.shape:
-        return plane
-    # In whole numbers, since a centre that falls on an edge must not depend on rounding.
-    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, plane.shape, strict=True))
-    return plane[np.ix_(rows, columns)]
 
 
 @dataclass(frozen=True)
@@ -347,3 +283,41 @@ def _read_json(root: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(wrong("read_store", "store.json", "a mapping", type(content).__name__, path=path))
     return content
+
+
+def read_slice(path: str | Path) -> dict[str, Any]:
+    """Read one slice of a slice store.
+
+    Returns:
+        "image": (H, W) int16 or float32 in HU (or the modality's units), "label": (H, W) uint8 class index.
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: the file is damaged or no slice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(wrong("read_slice", "path", "an existing file", path))
+    try:
+        # An open file, for np.load leaves one behind that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            image, label = content["image"], content["label"]
+    # A text file is no archive: np.load takes it for a pickle, which has no keys.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        advice = "Run `data prepare` again: it makes what is missing or damaged."
+        expected = "a slice with image and label"
+        raise DatasetError(wrong("read_slice", "file", expected, got, path=path, advice=advice)) from error
+    if image.ndim != 2 or image.shape != label.shape or label.dtype != np.uint8 or image.dtype.kind not in "if":
+        got = f"{image.shape} {image.dtype} and {label.shape} {label.dtype}"
+        expected = "(H, W) numbers and (H, W) uint8"
+        raise DatasetError(wrong("read_slice", "image and label", expected, got, path=path))
+    return {"image": image, "label": label}

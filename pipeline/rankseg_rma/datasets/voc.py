@@ -16,8 +16,8 @@ import numpy as np
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.datasets.case import find_folder
-from rankseg_rma.images import read_classes, write_classes
-from rankseg_rma.volumes import write_text
+from rankseg_rma.files.images import read_classes, write_classes
+from rankseg_rma.files.writing import write_text
 
 ENTRIES = ("prepared.json", "SegmentationClassAug", "ImageSets")
 SBD_URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"

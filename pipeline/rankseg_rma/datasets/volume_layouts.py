@@ -8,7 +8,7 @@ from pathlib import Path
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import DatasetCard
 from rankseg_rma.datasets.case import Case, inside
-from rankseg_rma.volumes import case_id_of
+from rankseg_rma.files.volumes import case_id_of
 
 
 def read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:

@@ -30,7 +30,6 @@ from rankseg_rma.decoder.objective import Counts, Floats
 from rankseg_rma.decoder.solver import Assignment, Sums
 
 Array = npt.NDArray[Any]
-
 _TASK_VOXELS = 1 << 18
 _MAX_TASKS = 64
 _SLAB_BYTES = 4 << 20

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-
 METRICS = ("dice", "iou")
 
 

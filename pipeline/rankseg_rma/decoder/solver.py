@@ -22,7 +22,6 @@ BACKENDS = {
 }
 UNITS = ("volume", "image", "slice")
 UNASSIGNED = ("max_score", "background", "void")
-
 _START_CUTOFF = 0.25
 
 

@@ -6,19 +6,9 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.sections import case_keys
-from rankseg_rma.report.wording import (
-    Cell,
-    Row,
-    Table,
-    build,
-    describe_score,
-    left,
-    right,
-    text_of,
-    write_quantity,
-)
+from rankseg_rma.report.wording import Cell, Row, Table, build, describe_score, left, right, text_of, write_quantity
+from rankseg_rma.tables.frames import Tables
 
 
 def list_cases(tables: Tables) -> Table | None:

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.report.figures import COLOURS
+from rankseg_rma.report.palette import COLOURS
 
 # Array axes (across, upward, through) of each plane in RAS+ order, seen as radiologists do: right, front and head
 # lie left and up.

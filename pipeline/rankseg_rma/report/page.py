@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from rankseg_rma.report import sections
 from rankseg_rma.report.case_table import list_cases
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.montage import mask_colours
 from rankseg_rma.report.wording import MEAN, Table, describe_doubt, describe_score, write_interval, write_policy
+from rankseg_rma.tables.frames import Tables
 
 _HALF_PAGE = 760
 # What is said of each kind of picture.

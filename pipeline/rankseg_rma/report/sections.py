@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.wording import (
     MEAN,
     NONE,
@@ -33,6 +32,7 @@ from rankseg_rma.report.wording import (
     write_plain,
     write_quantity,
 )
+from rankseg_rma.tables.frames import Tables
 
 
 def pairs_of(tables: Tables, metric: str | None = None) -> pandas.DataFrame:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas
 
-from rankseg_rma.evaluation.metric import EMPTY_POLICIES, find_metric
-from rankseg_rma.report.content import Tables
+from rankseg_rma.metrics.metric import EMPTY_POLICIES, find_metric
+from rankseg_rma.tables.frames import Tables
 
 NONE = "–"
 MEAN = "mean"

@@ -19,9 +19,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rankseg_rma.checks import require_one_of
-from rankseg_rma.report.content import Tables
-from rankseg_rma.report.figures import COLOURS
+from rankseg_rma.report.palette import COLOURS
 from rankseg_rma.report.wording import MEAN, NONE, Score
+from rankseg_rma.tables.frames import Tables
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "figure.labelsize": 9, "legend.fontsize": 8,
@@ -33,8 +33,8 @@ PNG_DPI = 110
 MAX_ARMS, MAX_PANELS, MAX_ROWS = 5, 9, 4
 _OTHER_COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#F0E442")
 _OTHER_LINES = ("-.", (0, (5, 1)), (0, (1, 1)))
-_LABEL_LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"))
-_BETTER, _SAME, _WORSE = "#0072B2", "#B5B5B5", "#D55E00"
+LABEL_LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"))
+BETTER, SAME, WORSE = "#0072B2", "#B5B5B5", "#D55E00"
 
 
 @dataclass(frozen=True)

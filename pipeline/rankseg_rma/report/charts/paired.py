@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rankseg_rma.report.charts.base import (
-    _BETTER,
-    _LABEL_LOOKS,
-    _SAME,
-    _WORSE,
+    BETTER,
+    LABEL_LOOKS,
+    SAME,
+    WORSE,
     chart,
     describe_cut,
     labels_of,
@@ -26,8 +26,8 @@ from rankseg_rma.report.charts.base import (
     scale_of,
     shorten,
 )
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.wording import MEAN, describe_score
+from rankseg_rma.tables.frames import Tables
 
 
 class Pairs(NamedTuple):
@@ -72,7 +72,7 @@ def draw_paired(tables: Tables) -> Figure | None:
     size = (4.6, 4.7) if len(groups) == 1 else (2.3, 2.4)
     figure, panels = make_panels(len(groups), 3 if len(groups) <= 9 else 4, size, 0.5)
     for axes, group in zip(panels, groups, strict=True):
-        for pair, (colour, marker) in zip(group, _LABEL_LOOKS, strict=False):
+        for pair, (colour, marker) in zip(group, LABEL_LOOKS, strict=False):
             options = {"s": mark_size(len(pair.first)), "color": colour, "marker": marker, "linewidth": 0}
             axes.scatter(pair.first, pair.second, alpha=0.7, label=pair.title, **options)
         put_square(axes, np.concatenate([[*pair.first, *pair.second] for pair in group]), score)
@@ -106,7 +106,7 @@ def draw_differences(tables: Tables) -> Figure | None:
         difference = np.sort(pair.second - pair.first)
         gain = -difference if score.better == "lower" else difference
         # A difference of exactly one stays the same whatever the last bit of the subtraction says.
-        kinds = {_BETTER: gain > 1 + 1e-9, _SAME: np.abs(gain) <= 1 + 1e-9, _WORSE: gain < -1 - 1e-9}
+        kinds = {BETTER: gain > 1 + 1e-9, SAME: np.abs(gain) <= 1 + 1e-9, WORSE: gain < -1 - 1e-9}
         for colour, chosen in kinds.items():
             axes.stairs(np.where(chosen, difference, 0), fill=True, color=colour, linewidth=0)
         for edge, style_of_line in ((-1, "--"), (0, "-"), (1, "--")):
@@ -115,7 +115,7 @@ def draw_differences(tables: Tables) -> Figure | None:
         counts = [f"{chosen.sum()} {word}" for chosen, word in zip(kinds.values(), words, strict=True)]
         axes.set_title(f"{pair.title}\n{' · '.join(counts)}")
     unit = score.unit_text.removesuffix("s")
-    keys = {f"{words[0]} by more than 1 {unit}": _BETTER, "same": _SAME, f"{words[2]} by more than 1 {unit}": _WORSE}
+    keys = {f"{words[0]} by more than 1 {unit}": BETTER, "same": SAME, f"{words[2]} by more than 1 {unit}": WORSE}
     patches = [Patch(color=colour) for colour in keys.values()]
     figure.legend(patches, keys, loc="outside upper center", ncols=3 if len(shown) > 1 else 1)
     figure.supylabel(f"Difference in {name_axis(score)}")

@@ -4,7 +4,6 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from rankseg_rma.evaluation.quality import risk_coverage
 from rankseg_rma.report.charts.base import (
     MAX_PANELS,
     Panel,
@@ -23,8 +22,9 @@ from rankseg_rma.report.charts.base import (
     shorten,
     write_number,
 )
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.wording import score_of
+from rankseg_rma.statistics.quality import risk_coverage
+from rankseg_rma.tables.frames import Tables
 
 TEMPERATURES = {
     "none": ("without temperature", {"color": "#D55E00", "marker": "s", "linestyle": "--"}),

@@ -34,8 +34,8 @@ from rankseg_rma.report.charts.base import (
     shorten,
     write_number,
 )
-from rankseg_rma.report.content import Tables
 from rankseg_rma.report.wording import NONE, score_of
+from rankseg_rma.tables.frames import Tables
 
 
 def _draw_quantiles(tables: Tables, metric: str) -> Figure | None:
@@ -85,6 +85,8 @@ chart(
     "Dots are cases. The thin line holds the middle 90 % of them, the thick one the middle half, the large mark is the "
     "median; n is the number of cases with a score.",
 )(lambda tables: _draw_quantiles(tables, tables.metric))
+
+
 chart(
     "surface",
     "Distance between the surfaces (HD95)",
@@ -172,6 +174,8 @@ chart(
     "Each mark is one case: how far the predicted volume lies above or below the reference. The solid line is the mean "
     "error (bias); 95 % of cases are expected between the dashed limits of agreement.",
 )(lambda tables: _draw_bland_altman(tables, "ml"))
+
+
 chart(
     "bland_altman_percent",
     "Error of the volume in percent",

@@ -1,0 +1,126 @@
+"""Open a finished bundle for inference. Its config is code: opening one runs what it says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.cards import DatasetCard, ImageCard, load_card
+from rankseg_rma.files.resources import read_yaml
+from rankseg_rma.files.temperature import read_temperature
+
+TEMPERATURE_FILE = "models/temperature.json"
+
+
+def find_card(bundle_root: str | Path) -> DatasetCard | ImageCard | None:
+    """The card of the data set that a run was trained on, as it stands in the run; None in other bundles."""
+    configs = Path(bundle_root) / "configs"
+    train = configs / "train.yaml"
+    path = configs / f"{read_yaml(train).get('dataset_name')}.yaml" if train.is_file() else configs
+    return load_card(path) if path.is_file() else None
+
+
+def find_kind(bundle_root: str | Path) -> str:
+    """Kind of a bundle, "volume", "image" or "slices", without opening it."""
+    return str(read_yaml(Path(bundle_root) / "configs" / "inference.yaml").get("kind", "volume"))
+
+
+def stored_temperature(bundle_root: str | Path) -> float | None:
+    """The temperature that was fitted at the end of training; None when the bundle has none."""
+    path = Path(bundle_root) / TEMPERATURE_FILE
+    return read_temperature(path) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What inference needs of a bundle: transforms, network with its weights, sliding window, names.
+
+    Attributes:
+        kind: "volume" (a 3D network), "image" (photographs) or "slices" (a 2D network for axial slices of volumes).
+        label_names: of the foreground; of every class where kind is "image".
+        slice_size: (height, width) that slices were resized to for training; None: as they are.
+    """
+
+    root: Path
+    preprocessing: Any
+    network: Any
+    inferer: Any
+    device: Any
+    label_names: tuple[str, ...]
+    temperature: float | None
+    kind: str = "volume"
+    slice_size: tuple[int, int] | None = None
+
+
+def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[str, Any] | None = None) -> Bundle:
+    """Open a finished bundle for inference.
+
+    Args:
+        root: bundle folder with configs/inference.yaml and models/model.pt. Its config is code.
+        device: torch device; default: CUDA where there is one.
+        entries: entries of the config to replace, such as ratios, flip and stride_rate of a 2D network; one that is
+            None stays as it is.
+    Raises:
+        ValueError: the config has no such entry.
+        FileNotFoundError: a part of the bundle is missing.
+        DatasetError: the config lacks an entry, or the weights do not fit the network.
+    """
+    import torch
+    from monai.bundle import ConfigParser
+
+    root = Path(root)
+    config, weights = root / "configs" / "inference.yaml", root / "models" / "model.pt"
+    for path in (config, weights):
+        if not path.is_file():
+            advice = "Training writes models/model.pt when it ends; run it again to go on." if path == weights else ""
+            raise FileNotFoundError(
+                wrong("open_bundle", "bundle", f"a folder with {path.relative_to(root)}", root, advice=advice)
+            )
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["bundle_root"] = str(root)
+    if device is not None:
+        parser["device"] = f"$torch.device({device!r})"
+    for name, value in (entries or {}).items():
+        if value is not None:
+            if name not in parser:
+                raise ValueError(wrong("open_bundle", name, "left out: it is for 2D networks", value, path=config))
+            parser[name] = value
+    missing = [name for name in ("preprocessing", "network", "inferer", "device", "label_names") if name not in parser]
+    if missing:
+        raise DatasetError(wrong("open_bundle", "config", "complete", f"no {', '.join(missing)}", path=config))
+    try:
+        torch.empty(0, device=parser.get_parsed_content("device"))
+    except (RuntimeError, AssertionError) as error:
+        got = " ".join(str(error.__cause__ or error).split())[:150]
+        raise ValueError(wrong("open_bundle", "device", "one that this machine has", f"{device}: {got}")) from error
+    network = parser.get_parsed_content("network")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn or foreign file raises many kinds of error
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise DatasetError(wrong("open_bundle", "weights", "a readable model.pt", got, path=weights)) from error
+    try:
+        network.load_state_dict(state.get("model", state))
+    except (RuntimeError, AttributeError) as error:
+        got = " ".join(str(error).split())[:200]
+        raise DatasetError(
+            wrong("open_bundle", "weights", "those of the config's network", got, path=weights)
+        ) from error
+    kind, size = parser.get("kind", "volume"), parser.get("slice_size")
+    names = tuple(parser.get_parsed_content("label_names"))
+    return Bundle(
+        root,
+        parser.get_parsed_content("preprocessing"),
+        network.eval(),
+        parser.get_parsed_content("inferer"),
+        parser.get_parsed_content("device"),
+        names[1:] if kind == "slices" else names,
+        stored_temperature(root),
+        kind,
+        tuple(size) if size else None,
+    )
+
+
+MODEL = "models/model.pt"

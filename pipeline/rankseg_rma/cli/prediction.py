@@ -1,0 +1,110 @@
+"""Commands that make masks: train, infer, decode, demo."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankseg_rma.cli.options import (
+    Decode,
+    DecodeOption,
+    MetricOption,
+    OutFolder,
+    Pruning,
+    ScoreMetric,
+    ScoreUnit,
+    SliceAxis,
+    Temperature,
+    Unassigned,
+    UnassignedOption,
+    UnitOption,
+    parse_axis,
+)
+from rankseg_rma.cli.outcome import reporting
+from rankseg_rma.runs.outcome import Outcome
+
+if TYPE_CHECKING:
+    from rankseg_rma.prediction.policy import DecodeOptions
+
+
+def decoders_of(decode: Decode) -> tuple[str, ...]:
+    return ("argmax", "rma") if decode is Decode.both else (decode.value,)
+
+
+def decode_options(
+    metric: ScoreMetric, unit: ScoreUnit, slice_axis: str, pruning_prob: float, unassigned: Unassigned
+) -> "DecodeOptions":
+    from rankseg_rma.prediction.policy import DecodeOptions
+
+    return DecodeOptions(metric.value, unit.value, parse_axis(slice_axis), pruning_prob, unassigned.value)
+
+
+@reporting
+def infer(
+    bundle: Annotated[
+        Path, typer.Option(help="Run folder or bundle. Its config runs as code: use only what you trust.")
+    ],
+    out: OutFolder,
+    input: Annotated[list[Path] | None, typer.Option("--input", "-i", help="Image or folder; may be repeated.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Instead of --input: the folder of the data set of the run.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="With --root: training, validation or test.")] = "test",
+    decode: DecodeOption = Decode.both,
+    metric: MetricOption = ScoreMetric.dice,
+    unit: UnitOption = ScoreUnit.volume,
+    slice_axis: SliceAxis = "axial",
+    temperature: Temperature = None,
+    pruning_prob: Pruning = 0.5,
+    unassigned: UnassignedOption = Unassigned.max_score,
+    save_probabilities: Annotated[bool, typer.Option(help="Also write the probabilities, as 4D NIfTI.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA where there is one.")
+    ] = None,
+) -> Outcome:
+    """Volumes or photographs in, masks on their own grid out, with one CSV row per case and label."""
+    from rankseg_rma.checks import wrong
+    from rankseg_rma.datasets import read_part
+    from rankseg_rma.prediction.infer import infer_cases
+
+    if (input is None) == (root is None):
+        raise ValueError(wrong("infer", "input", "given by either --input or --root", "both" if input else "neither"))
+    images: Any = input
+    if root is not None:
+        entries = read_part(bundle / "configs" / "datalist.json", part)
+        if any("slice_index" in entry for entry in entries):
+            advice = "Give whole volumes with --input, or score the stored slices with `rankseg-rma test`."
+            raise ValueError(wrong("infer", "root", "of volumes or photographs", "a store of slices", advice=advice))
+        images = {entry["case_id"]: root / entry["image"] for entry in entries}
+    options = decode_options(metric, unit, slice_axis, pruning_prob, unassigned)
+    return infer_cases(bundle, images or [], out, decoders_of(decode), options, temperature, save_probabilities, device)
+
+
+@reporting
+def decode(
+    probabilities: Annotated[list[Path], typer.Argument(help="4D NIfTI (x, y, z, class) files, or folders of them.")],
+    out: OutFolder,
+    decode: DecodeOption = Decode.both,
+    metric: MetricOption = ScoreMetric.dice,
+    unit: UnitOption = ScoreUnit.volume,
+    slice_axis: SliceAxis = "axial",
+    temperature: Temperature = None,
+    pruning_prob: Pruning = 0.5,
+    unassigned: UnassignedOption = Unassigned.max_score,
+) -> Outcome:
+    """Saved probabilities in, masks out."""
+    from rankseg_rma.prediction.masks import decode_probabilities
+
+    options = decode_options(metric, unit, slice_axis, pruning_prob, unassigned)
+    return decode_probabilities(probabilities, out, decoders_of(decode), options, temperature)
+
+
+@reporting
+def demo(
+    out: OutFolder = Path("demo-out"),
+    cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 12,
+) -> Outcome:
+    """The main job on a built-in cohort: synthetic CT, shipped weights, argmax and RMA masks, CSVs and a page."""
+    from rankseg_rma.demo import make_demo
+
+    return make_demo(out, cases)

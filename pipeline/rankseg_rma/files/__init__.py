@@ -1,0 +1,1 @@
+"""What is on disk: volumes, photographs, probabilities, temperatures."""

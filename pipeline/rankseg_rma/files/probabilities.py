@@ -1,0 +1,78 @@
+"""Probability volumes on disk: 4D NIfTI with classes last."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankseg_rma.checks import wrong
+from rankseg_rma.files.volumes import NIFTI_SUFFIXES, read_volume, write_volume
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Probabilities of one case on the image's own grid, before any temperature.
+
+    Attributes:
+        probs: (class, *spatial) float32 tensor in [0, 1].
+        affine: (4, 4) of the image, to RAS+ mm.
+        header: nibabel header of the image, for masks on the same grid; None where there is none.
+    """
+
+    probs: Any
+    affine: Any
+    header: Any = None
+
+
+def write_probabilities(path: str | Path, probabilities: Probabilities) -> None:
+    """Write (x, y, z, class) float32 NIfTI."""
+    array = np.asarray(probabilities.probs, np.float32)
+    write_volume(path, array, probabilities.affine, probabilities.header)
+
+
+def read_probabilities(path: str | Path) -> Probabilities:
+    """Read a 4D NIfTI (x, y, z, class); a 3D one is a single class.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or damaged file, another format, not floating point, or classes that
+            do not add up to 1.
+    """
+    import torch
+
+    if not str(path).lower().endswith(NIFTI_SUFFIXES):
+        raise ValueError(wrong("read_probabilities", "path", "a 4D NIfTI, .nii or .nii.gz", Path(path).name, path=path))
+    volume = read_volume(path)
+    array = volume.array[None] if volume.array.ndim == 3 else volume.array
+    if array.dtype.kind != "f":
+        advice = "Give the network's probabilities as float32, not labels, an image or quantised values."
+        expected = "floating-point probabilities"
+        raise ValueError(wrong("read_probabilities", "volume", expected, str(array.dtype), path=path, advice=advice))
+    _require_distribution(array, path)
+    # NIfTI files of some tools are big-endian and read-only; torch wants neither.
+    native = np.array(array, dtype=np.float32)
+    return Probabilities(torch.from_numpy(native), volume.affine, volume.header)
+
+
+def _require_distribution(array: Any, path: str | Path) -> None:
+    """Refuse (class, *spatial) whose classes do not add up to 1; voxels without any mass are padding."""
+    if len(array) == 1 or not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        return  # a single class, or values that the decoder refuses with more detail
+    total = array.sum(axis=0, dtype=np.float32)
+    off = np.count_nonzero((np.abs(total - 1) > 0.05) & (total != 0))
+    if off > total.size / 100 or not total.any():
+        first_axis = array.transpose(1, 2, 3, 0)
+        advice = "Store softmax probabilities of all classes, background first, as (x, y, z, class)."
+        if np.abs(first_axis.sum(axis=0) - 1).mean() < 0.05:
+            advice = "The first axis adds up to 1: store the classes last, (x, y, z, class)."
+        got = f"{off} of {total.size} voxels that do not"
+        raise ValueError(wrong("read_probabilities", "classes", "adding up to 1", got, path=path, advice=advice))
+
+
+def read_label_names(folders: Sequence[Path]) -> list[str]:
+    """Names of the foreground labels from the labels.json of every folder; none unless all agree."""
+    named = [folder / "labels.json" for folder in folders]
+    names = [json.loads(path.read_text(encoding="utf-8")) for path in named if path.is_file()]
+    return list(names[0]) if len(names) == len(folders) and all(name == names[0] for name in names) else []

@@ -1,0 +1,113 @@
+"""The grid of a volume: spacing, slice axis, and whether two grids are the same. Nothing of the disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankseg_rma.checks import wrong
+
+ANATOMICAL_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+def spacing_of(affine: Any) -> tuple[float, float, float]:
+    """Voxel size in mm, in array-axis order.
+
+    Example:
+        >>> spacing_of(np.diag([0.5, -2.0, 3.0, 1.0]))
+        (0.5, 2.0, 3.0)
+    """
+    x, y, z = np.linalg.norm(np.asarray(affine, np.float64)[:3, :3], axis=0)
+    return float(x), float(y), float(z)
+
+
+def voxel_volume_ml(affine: Any) -> float:
+    """Volume of one voxel in millilitres (1 ml = 1000 cubic mm).
+
+    Example:
+        >>> round(voxel_volume_ml(np.diag([1.0, 1.0, 5.0, 1.0])), 6)
+        0.005
+    """
+    return float(abs(np.linalg.det(np.asarray(affine, np.float64)[:3, :3])) / 1000)
+
+
+def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> int:
+    """Array axis along which slices lie.
+
+    Args:
+        affine: (4, 4) to RAS+; None when unknown: the array is then taken to be in RAS order, as MONAI does.
+        slice_axis: an array axis, or "axial", "coronal" or "sagittal": the axis closest to the normal of that plane.
+        num_axes: number of spatial axes.
+    Raises:
+        ValueError: another name, or a plane asked of an array that is not 3D.
+    Example:
+        >>> find_slice_axis(np.array([[0, 0, 1, 0], [0, 1, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1.0]]), "axial")
+        0
+    """
+    if isinstance(slice_axis, int | np.integer) and not isinstance(slice_axis, bool):
+        if not -num_axes <= slice_axis < num_axes:
+            expected = f"an axis from 0 to {num_axes - 1}, or from the end, of {num_axes} spatial axes"
+            raise ValueError(wrong("find_slice_axis", "slice_axis", expected, slice_axis))
+        return int(slice_axis) % num_axes
+    if slice_axis not in ANATOMICAL_AXES:
+        expected = f"an axis number or one of {', '.join(map(repr, ANATOMICAL_AXES))}"
+        raise ValueError(wrong("find_slice_axis", "slice_axis", expected, repr(slice_axis)))
+    if num_axes != 3:
+        expected = f"an axis number for an array with {num_axes} spatial axes"
+        raise ValueError(wrong("find_slice_axis", "slice_axis", expected, repr(slice_axis)))
+    direction = np.eye(3) if affine is None else np.asarray(affine, np.float64)[:3, :3]
+    if direction.shape != (3, 3) or not np.linalg.det(direction):
+        raise ValueError(wrong("find_slice_axis", "affine", "invertible, (4, 4)", np.asarray(affine).tolist()))
+    from nibabel.orientations import io_orientation
+
+    homogeneous = np.eye(4)
+    homogeneous[:3, :3] = direction
+    return int(np.flatnonzero(io_orientation(homogeneous)[:, 0] == ANATOMICAL_AXES[slice_axis])[0])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Spatial shape, affine and header of a volume; see `Volume`."""
+
+    shape: tuple[int, ...]
+    affine: Any
+    header: Any = None
+
+
+def require_same_grid(
+    function: str, argument: str, shape: Any, affine: Any, reference: Any, path: str | Path, advice: str = ""
+) -> None:
+    """Raise unless an array lies on the grid of a reference.
+
+    Args:
+        function: who asks, for the message.
+        argument: what is checked.
+        shape: its spatial shape.
+        affine: its affine.
+        reference: anything with an ``array`` (*spatial) and an ``affine``.
+        path: its file.
+        advice: what to do.
+    Raises:
+        ValueError: the grids differ.
+    """
+    difference = same_grid(shape, affine, reference.array.shape, reference.affine)
+    if difference:
+        expected, got = "on the reference's grid", f"a difference in {difference}"
+        raise ValueError(wrong(function, argument, expected, got, path=path, advice=advice))
+
+
+def same_grid(shape_a: Any, affine_a: Any, shape_b: Any, affine_b: Any) -> str:
+    """Say how two grids differ; the empty string when they are the same (corners within a tenth of a voxel).
+
+    Example:
+        >>> same_grid((4, 4, 4), np.eye(4), (4, 4, 5), np.eye(4))
+        'shape (4, 4, 4) and (4, 4, 5)'
+    """
+    if tuple(shape_a) != tuple(shape_b):
+        return f"shape {tuple(shape_a)} and {tuple(shape_b)}"
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape_a[:3]], [1.0], indexing="ij")).reshape(4, -1)
+    shift = np.abs((np.asarray(affine_a) - np.asarray(affine_b)) @ corners).max()
+    if shift > 0.1 * min(spacing_of(affine_a)):
+        return f"position: corners lie up to {shift:.3g} mm apart"
+    return ""

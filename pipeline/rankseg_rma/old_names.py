@@ -1,0 +1,123 @@
+"""Names of earlier versions, in one place: run folders and scripts that say them go on working.
+
+Configs of finished runs import modules such as ``rankseg_rma.losses``, in ``python -m monai.bundle run`` too, which
+never passes our opener. So old modules are found where Python looks for modules, and each of their names is looked up
+where it lives today. Configs that are written now say names of the package root alone.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Modules that are gone, and those of a folder's name today; where to look for what they held.
+MOVED = {
+    "bundles": ("bundles.write", "bundles.open", "files.temperature"),
+    "distributed": ("training.distributed",),
+    "evaluation": ("metrics", "statistics.differences"),
+    "evaluation.calibration": ("metrics.calibration",),
+    "evaluation.calibration_sums": ("statistics.calibration",),
+    "evaluation.lesions": ("metrics.lesions",),
+    "evaluation.lits": ("metrics.lits",),
+    "evaluation.masks": ("metrics.masks",),
+    "evaluation.metric": ("metrics.metric",),
+    "evaluation.overlap": ("metrics.overlap", "metrics.masks"),
+    "evaluation.quality": ("statistics.quality",),
+    "evaluation.resampling": ("statistics.resampling",),
+    "evaluation.semantic": ("metrics.semantic", "statistics.forms"),
+    "evaluation.size": ("metrics.size",),
+    "evaluation.surface": ("metrics.surface",),
+    "evaluation.threshold": ("decoder.threshold",),
+    "evaluation.volumetry": ("statistics.agreement",),
+    "images": ("files.images", "datasets.slices"),
+    "inference": ("prediction.predict", "prediction.masks", "prediction.policy"),
+    "losses": ("training.losses",),
+    "multiscale": ("prediction.multiscale",),
+    "probabilities": ("files.probabilities",),
+    "recipes": ("training.recipes",),
+    "samples": ("training.samples", "datasets.datalist"),
+    "stream": ("training.stream",),
+    "temperature": ("training.calibrate", "decoder.temperature"),
+    "training": ("training.engine", "datasets.datalist"),
+    "volumes": ("files.volumes", "grid", "files.writing"),
+}
+# What is called otherwise in the package root.
+_RENAMED = {
+    "losses.CrossEntropy": "CrossEntropyLoss",
+    "losses.Focal": "FocalLoss",
+    "losses.Dice": "DiceLoss",
+    "losses.DiceCrossEntropy": "DiceCrossEntropyLoss",
+    "losses.JaccardMetric": "JaccardMetricLoss",
+}
+_IMPORT = re.compile(r"\$import rankseg_rma\.(\w+) as (\w+)$")
+
+
+def resolve(old: str, name: str) -> Any:
+    """What ``rankseg_rma.<old>`` held under a name in earlier versions.
+
+    Raises:
+        AttributeError: it held no such thing.
+    """
+    if not name.startswith("_"):
+        for place in MOVED[old]:
+            module = import_module(f"rankseg_rma.{place}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module 'rankseg_rma.{old}' has no attribute {name!r}")
+
+
+class _OldModules:
+    """Finder and loader of the modules that are gone."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
+        package, _, old = name.partition(".")
+        return ModuleSpec(name, cls) if package == "rankseg_rma" and old in MOVED else None  # type: ignore[arg-type]
+
+    @classmethod
+    def create_module(cls, spec: ModuleSpec) -> ModuleType:
+        return ModuleType(spec.name, "Names of an earlier version; see `rankseg_rma.old_names`.")
+
+    @classmethod
+    def exec_module(cls, module: ModuleType) -> None:
+        old = module.__name__.partition(".")[2]
+        module.__getattr__ = lambda name: resolve(old, name)  # type: ignore[method-assign]
+
+
+def find_old_modules() -> None:
+    """Let Python find the modules that are gone; it looks here last, so that what exists is never hidden."""
+    if _OldModules not in sys.meta_path:
+        sys.meta_path.append(_OldModules)  # type: ignore[arg-type]
+
+
+def translate_config(content: Any) -> Any:
+    """A config of an earlier version, parsed from its YAML, in the names of today; a config of today stays as it is."""
+    imports = content.get("imports") if isinstance(content, dict) else None
+    found = [_IMPORT.match(str(line)) for line in imports or ()]
+    aliases = [match.group(2) for match in found if match]
+    translated = _translate(content, aliases)
+    if aliases:
+        kept = [line for line, match in zip(imports or (), found, strict=True) if not match]
+        translated["imports"] = [*(line for line in kept if line != "$import rankseg_rma"), "$import rankseg_rma"]
+    return translated
+
+
+def _translate(value: Any, aliases: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _translate(one, aliases) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_translate(one, aliases) for one in value]
+    if not isinstance(value, str):
+        return value
+    modules = "|".join(["networks", *(name for name in MOVED if "." not in name)])
+    value = re.sub(
+        rf"\brankseg_rma\.({modules})\.(\w+)",
+        lambda match: "rankseg_rma." + _RENAMED.get(f"{match[1]}.{match[2]}", match[2]),
+        value,
+    )
+    if aliases and value.startswith("$"):
+        value = re.sub(rf"(?<![\w.:@])({'|'.join(aliases)})\.(?=\w)", "rankseg_rma.", value)
+    return value

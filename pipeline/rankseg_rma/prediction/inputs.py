@@ -1,0 +1,76 @@
+"""Which files the user means: volumes and photographs by case id."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rankseg_rma.checks import wrong
+from rankseg_rma.datasets.image_layouts import SUFFIXES as LABEL_SUFFIXES
+from rankseg_rma.files.volumes import case_id_of, list_volumes
+
+
+def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Image files by case id, from files and folders.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or there is no image at all.
+        ValueError: two files have the same case id.
+    """
+    expected = "a folder with .nii.gz, .nii, .mha or .nrrd files"
+    return collect_files("find_inputs", "case ids", inputs, _volumes_in, expected)
+
+
+def _volumes_in(path: Path) -> Iterable[tuple[str, Path]]:
+    return (list_volumes(path) if path.is_dir() else {case_id_of(path): path}).items()
+
+
+def collect_files(
+    function: str,
+    ids: str,
+    inputs: Sequence[Path],
+    files_in: Callable[[Path], Iterable[tuple[str, Path]]],
+    expected: str,
+) -> dict[str, Path]:
+    """Files by id.
+
+    Args:
+        function: who asks, for the messages.
+        ids: what the messages call the ids.
+        inputs: files and folders.
+        files_in: ids and files of one of them.
+        expected: what an input should be.
+    Raises:
+        FileNotFoundError: an input does not exist, or there is no file at all.
+        ValueError: two files have the same id.
+    """
+    found: dict[str, Path] = {}
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(wrong(function, "input", "an existing file or folder", path))
+        for case_id, file in files_in(path):
+            if case_id in found:
+                got = f"{found[case_id]} and {file}"
+                raise ValueError(wrong(function, ids, "unique", got, case_id=case_id))
+            found[case_id] = file
+    if not found:
+        raise FileNotFoundError(wrong(function, "input", expected, ", ".join(map(str, inputs)) or "nothing"))
+    return found
+
+
+SUFFIXES = (*LABEL_SUFFIXES, ".webp")
+
+
+def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Image files by name without suffix, from files and folders.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or there is no image at all.
+        ValueError: two files have the same name.
+    """
+    expected = "images: " + ", ".join(SUFFIXES)
+    return collect_files("find_photographs", "names", inputs, _photographs_in, expected)
+
+
+def _photographs_in(path: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            yield file.stem, file

@@ -1,0 +1,147 @@
+"""From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from rankseg_rma.bundles.open import Bundle
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.datalist import read_tested
+from rankseg_rma.files.probabilities import Probabilities
+from rankseg_rma.files.volumes import NIFTI_SUFFIXES, case_id_of, read_grid, read_volume, write_volume
+from rankseg_rma.grid import same_grid
+from rankseg_rma.prediction.multiscale import resize_probs
+
+
+def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
+    """Preprocess, run the sliding window, and bring softmax probabilities back onto the volume's own grid.
+
+    Args:
+        bundle: opened bundle of a 3D network, or of a 2D network for axial slices, which are stacked.
+        image: path of the volume.
+    Returns:
+        Probabilities whose spatial shape and affine are the volume's.
+    Raises:
+        ValueError: what comes back does not lie on the volume's grid (a transform cannot be inverted), or the bundle
+            is one for photographs.
+    """
+    if bundle.kind == "image":
+        expected = "one for volumes; this one is for photographs"
+        raise ValueError(wrong("predict_probabilities", "bundle", expected, bundle.root, path=image))
+    return _predict_slices(bundle, image) if bundle.kind == "slices" else _predict_volume(bundle, image)
+
+
+def _predict_volume(bundle: Bundle, image: str | Path) -> Probabilities:
+    from monai.transforms import Invertd
+    from monai.utils import convert_to_dst_type
+
+    grid = read_grid(image)
+    with _as_nifti(Path(image)) as readable:
+        item = bundle.preprocessing({"image": str(readable)})
+    with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
+        logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
+    item["pred"] = convert_to_dst_type(logits.float().softmax(dim=0), item["image"])[0]
+    del logits
+    invert = Invertd("pred", bundle.preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
+    pred = invert(item)["pred"]
+    fault = same_grid(pred.shape[1:], pred.affine.numpy(), grid.shape, grid.affine)
+    if fault:
+        expected = "on the image's own grid after inversion"
+        raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
+    probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
+    if len(probs) > 1:
+        # Resampling at the edge of a crop mixes probabilities with its zeros; voxels of zeros alone stay so.
+        total = probs.sum(dim=0, keepdim=True)
+        probs /= torch.where(total > 0, total, 1)
+    return Probabilities(probs, grid.affine, grid.header)
+
+
+def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
+    """Every axial slice by itself, as the slice store presents them; then stacked on the volume's own grid."""
+    from rankseg_rma.datasets.axial import from_axial, resize_image, to_axial
+
+    volume = read_volume(image)
+    if volume.array.ndim != 3:
+        raise ValueError(wrong("predict_probabilities", "volume", "of 3 axes", volume.array.shape, path=image))
+    stack = to_axial(volume.array, volume.affine).astype(np.float32)  # (slice, row, column)
+    probs = None
+    for place, plane in enumerate(stack):
+        found = predict_image(bundle, resize_image(plane, bundle.slice_size)[None])
+        found = resize_probs(found, plane.shape)
+        if probs is None:
+            probs = torch.empty((len(found), *stack.shape), dtype=torch.float32)
+        probs[:, place] = found
+    assert probs is not None
+    return Probabilities(from_axial(probs, volume.affine), volume.affine, volume.header)
+
+
+def predict_image(bundle: Bundle, image: Any) -> Any:
+    """Probabilities of one photograph or axial slice.
+
+    Args:
+        bundle: opened bundle of a 2D network.
+        image: (channel, H, W) as stored: RGB 0 to 255, or intensities such as HU; numpy array or tensor.
+    Returns:
+        (class, H, W) float32 tensor on the CPU, summing to 1 over classes.
+    """
+    tensor = torch.as_tensor(np.ascontiguousarray(image), dtype=torch.float32)
+    ready = bundle.preprocessing({"image": tensor})["image"]
+    ready = torch.as_tensor(ready, dtype=torch.float32).as_subclass(torch.Tensor).to(bundle.device)
+    with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
+        logits = bundle.inferer(ready[None], bundle.network)[0]
+    return logits.float().softmax(dim=0).clamp_(0, 1).cpu()
+
+
+def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Any) -> tuple[Any, Any]:
+    """Probabilities and reference of an entry of a data list, on the reference's grid.
+
+    Args:
+        bundle: opened bundle.
+        entry: paths "image" and "label"; see `samples.read_tested`.
+        card: of the data set; not needed for volumes.
+    Returns:
+        (class, *spatial) float32 tensor and (*spatial) integers, 255 where nothing is annotated in 2D.
+    """
+    if bundle.kind == "volume":
+        return predict_probabilities(bundle, entry["image"]).probs, read_volume(entry["label"]).array
+    image, label = read_tested(entry, card)
+    return predict_sample(bundle, image, label, entry["label"]), label
+
+
+def predict_sample(bundle: Bundle, image: Any, label: Any, path: str | Path) -> Any:
+    """Probabilities of an image, bilinearly brought to the size of its label.
+
+    Args:
+        bundle: opened bundle of a 2D network.
+        image: (channel, H, W) as stored.
+        label: (height, width); each side may be a pixel off the image's aspect.
+        path: file of the label, for the message.
+    Returns:
+        (class, height, width) float32 tensor.
+    Raises:
+        DatasetError: the aspect differs.
+    """
+    have, wanted = image.shape[1:], label.shape
+    # h W = w H, but for a pixel of rounding on either side.
+    if abs(have[0] * wanted[1] - have[1] * wanted[0]) > max(sum(have), sum(wanted)):
+        expected = f"of the aspect of the image, {have[0]} x {have[1]}"
+        raise DatasetError(wrong("test", "label", expected, f"{wanted[0]} x {wanted[1]}", path=path))
+    return resize_probs(predict_image(bundle, image), wanted)
+
+
+@contextmanager
+def _as_nifti(path: Path) -> Iterator[Path]:
+    """A NIfTI copy of a volume in another format: without the large itk package MONAI reads no other."""
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        yield path
+        return
+    volume = read_volume(path)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / f"{case_id_of(path)}.nii"
+        write_volume(copy, volume.array, volume.affine)
+        yield copy

@@ -1,0 +1,1 @@
+"""The tables that the commands write: their columns, and how they are stored."""

@@ -1,0 +1,36 @@
+"""The data dictionary of predictions."""
+
+PREDICTION_COLUMNS: dict[str, dict[str, str]] = {
+    "inference.csv": {
+        "case_id": "case: file name without suffix",
+        "label": "label number",
+        "label_name": "its name",
+        "metric": "score that RMA was told to maximise",
+        "unit": "what one score is computed over: volume or slice",
+        "expected_score_argmax": "score of argmax's mask that the network's own probabilities imply",
+        "expected_score_rma": "the same of RMA's mask",
+        "expected_gain": "the second minus the first",
+        "expected_volume_ml": "sum of the probabilities",
+        "volume_argmax_ml": "volume of argmax's mask",
+        "volume_rma_ml": "volume of RMA's mask",
+        "temperature": "temperature of the probabilities that RMA and the expected scores saw; 1 is none",
+        "temperature_source": "stored (with the model or probabilities), given or none",
+        "seconds": "time for the case",
+        "peak_memory_bytes": "peak resident memory during the case",
+    },
+    "inference_images.csv": {
+        "case_id": "image: file name without suffix",
+        "class": "class index; class_name is its name",
+        "class_name": "its name",
+        "metric": "score that RMA was told to maximise",
+        "unit": "what one score is computed over: image",
+        "expected_pixels": "sum of the probabilities",
+        **{f"pixels_{name}": f"pixels of {name}'s mask" for name in ("argmax", "rma")},
+        **{f"expected_score_{name}": f"score implied for {name}'s mask" for name in ("argmax", "rma")},
+        "expected_gain": "rma's expected score minus argmax's",
+        "temperature": "temperature of the probabilities that RMA and the expected scores saw; 1 is none",
+        "temperature_source": "stored (with the model), given or none",
+        "seconds": "time for the image",
+        "peak_memory_bytes": "peak resident memory during the image",
+    },
+}  # fmt: skip

@@ -1,1 +1,0 @@
-"""One function per command: read, call, write. A bad case is noted and the cohort goes on."""
