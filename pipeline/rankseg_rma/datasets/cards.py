@@ -10,10 +10,10 @@ import yaml
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import Card, DatasetCard, ImageCard, Intensity, SliceRule, Splits
+from rankseg_rma.datasets.image_layouts import IMAGE_LAYOUTS
+from rankseg_rma.datasets.volume_layouts import VOLUME_LAYOUTS
 from rankseg_rma.files.resources import resource_dir
 
-VOLUME_LAYOUTS = ("msd", "lits", "kits")
-IMAGE_LAYOUTS = ("voc", "cityscapes", "ade20k", "camvid")
 GROUPS = ("case", "pair")
 ORDERS = ("shuffled", "number")
 KEEP = ("labelled", "all")

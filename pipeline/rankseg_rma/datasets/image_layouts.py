@@ -1,7 +1,7 @@
 """Layouts of images on disk: PASCAL VOC, Cityscapes, ADE20K, and CamVid, which also serves own images."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +132,12 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 def _find(root: Path, marker: str, below: tuple[str, ...]) -> Path:
     return find_folder(root, marker, below, function="list_cases", advice="See DATA.md for the folders.")
+
+
+# By the name that a card gives as its layout; cards and readers know no other list.
+IMAGE_LAYOUTS: dict[str, Callable[[ImageCard, Path], tuple[ImageCard, list[Case]]]] = {
+    "voc": read_voc,
+    "cityscapes": read_cityscapes,
+    "ade20k": read_ade20k,
+    "camvid": read_camvid,
+}

@@ -1,4 +1,4 @@
-"""From a folder to cases and their split. A new layout is one function in volume_layouts.py or image_layouts.py."""
+"""From a folder to its cases, by the layout that the card names, or by the slice store that lies there."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,14 +8,11 @@ from typing import Any
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import Card, DatasetCard
 from rankseg_rma.datasets.case import Case, inside
-from rankseg_rma.datasets.image_layouts import read_ade20k, read_camvid, read_cityscapes, read_voc
+from rankseg_rma.datasets.image_layouts import IMAGE_LAYOUTS
 from rankseg_rma.datasets.slices import is_store, read_store
-from rankseg_rma.datasets.volume_layouts import read_kits, read_lits, read_msd
+from rankseg_rma.datasets.volume_layouts import VOLUME_LAYOUTS
 
-LAYOUTS: dict[str, Callable[[Any, Path], tuple[Any, list[Case]]]] = {
-    "msd": read_msd, "lits": read_lits, "kits": read_kits,
-    "voc": read_voc, "cityscapes": read_cityscapes, "ade20k": read_ade20k, "camvid": read_camvid,
-}  # fmt: skip
+LAYOUTS: dict[str, Callable[[Any, Path], tuple[Any, list[Case]]]] = {**VOLUME_LAYOUTS, **IMAGE_LAYOUTS}
 
 
 def list_cases(card: Card, root: str | Path) -> tuple[Any, list[Case]]:

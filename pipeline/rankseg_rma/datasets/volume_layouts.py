@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,3 +96,11 @@ def _is_of_test(card: DatasetCard, case: Case) -> bool:
     first = card.first_unlabelled
     is_late = first is not None and int(case.case_id.removeprefix("case_")) >= first
     return is_late and case.label is not None and not case.label.is_file()
+
+
+# By the name that a card gives as its layout; cards and readers know no other list.
+VOLUME_LAYOUTS: dict[str, Callable[[DatasetCard, Path], tuple[DatasetCard, list[Case]]]] = {
+    "msd": read_msd,
+    "lits": read_lits,
+    "kits": read_kits,
+}

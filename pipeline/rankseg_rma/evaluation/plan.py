@@ -7,10 +7,9 @@ from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.evaluation import protocols
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.structures import ScorePlan, Structure
-from rankseg_rma.metrics import EMPTY_POLICIES, find_metric, list_metrics
+from rankseg_rma.metrics import EMPTY_POLICIES, METRIC_GROUPS, find_metric, list_metrics
 from rankseg_rma.tables.columns_of_evaluation import MACRO
 
-GROUPS = ("overlap", "volume", "slice", "surface", "lesion", "size")
 _LESION_WORDS = ("tumo", "lesion", "cyst", "metast", "nodul", "mass", "cancer", "infarct", "hemorrh", "haemorrh")
 
 
@@ -29,7 +28,7 @@ def make_plan(options: EvaluationOptions, spacings_mm: Iterable[tuple[float, ...
     structures, known = _structures(options, tolerances)
     surface = options.surface or protocol == "kits23"
     groups = tuple(
-        group for group in GROUPS if (group != "slice" or options.slices) and (group != "surface" or surface)
+        group for group in METRIC_GROUPS if (group != "slice" or options.slices) and (group != "surface" or surface)
     )
     if not find_metric(options.metric).better:
         raise ValueError(wrong("evaluate", "metric", "one that has a better direction", options.metric))

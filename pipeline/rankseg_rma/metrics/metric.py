@@ -270,3 +270,7 @@ def recist_error_mm(measured: Measured) -> float:
 def _mean(values: Sequence[float]) -> float:
     defined = [value for value in values if isfinite(value)]
     return sum(defined) / len(defined) if defined else nan
+
+
+# Whatever scores or lists "everything" goes through these; a group is there as soon as a metric names it.
+METRIC_GROUPS = tuple(dict.fromkeys(metric.group for metric in METRIC_TABLE.values()))

@@ -9,7 +9,7 @@ COLUMNS: dict[str, dict[str, str]] = {**PREDICTION_COLUMNS, **EVALUATION_COLUMNS
 
 def describe_columns() -> str:
     """docs/columns.md: the dictionary as tables, and the metrics."""
-    from rankseg_rma.metrics import list_metrics
+    from rankseg_rma.metrics import METRIC_GROUPS, list_metrics
 
     text = [
         "# Columns", "",
@@ -25,7 +25,7 @@ def describe_columns() -> str:
         text += [""]
     text += ["## Metrics", "", "| metric | unit | better | empty masks | meaning |", "|---|---|---|---|---|"]
     rule = {"score": "by the policy", "loss": "1 minus the policy's value", "own": "see meaning"}
-    for metric in list_metrics(("overlap", "volume", "slice", "surface", "lesion", "size"), (1.0,)):
+    for metric in list_metrics(METRIC_GROUPS, (1.0,)):
         meaning = " ".join((metric.compute.__doc__ or metric.title).split()).replace("|", "\\|")
         text.append(f"| {metric.name} | {metric.unit} | {metric.better or '-'} | {rule[metric.empty]} | {meaning} |")
     return "\n".join(text) + "\n"
