@@ -164,10 +164,21 @@ def test_help_answers_in_under_a_second():
     assert min(seconds) < 1
 
 
+def slugs(text):
+    """Names by which headings are linked."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_readme_is_finished():
     root = PACKAGE.parents[1]
-    for name in ("README.md", "DATA.md", "CONTRIBUTING.md"):
-        text = (root / name).read_text(encoding="utf-8")
+    documents = [root / name for name in ("README.md", "DATA.md", "CONTRIBUTING.md")]
+    for document in [*documents, *sorted((root / "docs").glob("*.md"))]:
+        text = document.read_text(encoding="utf-8")
         assert "@@" not in text
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert target.startswith("http") or (root / target).exists(), f"{name} links {target}"
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            place, _, heading = target.partition("#")
+            file = document.parent / place if place else document
+            assert target.startswith("http") or file.exists(), f"{document.name} links {target}"
+            if heading and not target.startswith("http"):
+                assert heading in slugs(file.read_text(encoding="utf-8")), f"{document.name} links {target}"
