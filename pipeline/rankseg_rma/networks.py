@@ -7,8 +7,9 @@ from typing import Any
 import torch
 import yaml
 
-from rankseg_rma.checks import DatasetError, require_one_of, wrong
+from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.files.resources import resource_dir
+from rankseg_rma.files.weights import fit_weights, read_weights, require_fit, unwrapped
 
 OPTIMIZERS = ("adamw", "sgd")
 # What differs from the library's defaults: the networks of the paper's experiments, without their auxiliary heads.
@@ -28,7 +29,6 @@ ENCODERS = {
     **{f"mit_b{size}": f"mit_b{size}" for size in range(6)},
 }
 _CLASSIFIER_HEADS = ("fc.", "head.", "classifier.")
-_WRAPPERS = ("module.", "network.", "backbone.", "model.")
 
 
 def list_networks() -> dict[str, Path]:
@@ -214,65 +214,27 @@ def load_encoder(encoder: torch.nn.Module, path: Path, in_channels: int) -> None
     if not path.is_file():
         expected = "null, 'imagenet' or the path of a .safetensors, .pt or .pth file"
         raise FileNotFoundError(wrong("natural_network", "encoder_weights", expected, str(path)))
-    own = encoder.state_dict()
-    names = {_plain(key): key for key in own}
-    found, unknown, reshaped = {}, [], []
-    for key, tensor in _encoder_part(_read_weights(path)).items():
-        name = names.get(_plain(key))
-        if name is None:
-            unknown.append(key)
-            continue
-        shape = own[name].shape
+
+    def adapt(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         if tensor.ndim == 4 and tensor.shape[1] == 3 != in_channels == shape[1]:
-            tensor = timm.models.adapt_input_conv(in_channels, tensor)
-        if tensor.shape != shape:
-            reshaped.append(f"{key} {tuple(tensor.shape)} for {tuple(shape)}")
-        found[name] = tensor
-    # Old files lack the counters of batch norm; nothing depends on them.
-    missing = [key for key in own if key not in found and not key.endswith("num_batches_tracked")]
-    faults = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    if any(faults.values()):
-        got = "; ".join(f"{word}: {_shortly(keys)}" for word, keys in faults.items() if keys)
-        raise DatasetError(wrong("natural_network", "encoder_weights", "those of the encoder", got, path=path))
-    encoder.load_state_dict(own | found)
+            return timm.models.adapt_input_conv(in_channels, tensor)
+        return tensor
 
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn or foreign file raises many kinds of error
-        got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        raise DatasetError(wrong("natural_network", "encoder_weights", "a readable file", got, path=path)) from error
-    for container in ("state_dict", "model"):
-        state = state.get(container, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        got = type(state).__name__
-        raise DatasetError(wrong("natural_network", "encoder_weights", "tensors by their names", got, path=path))
-    return state
+    own = encoder.state_dict()
+    content = read_weights(path, function="natural_network", argument="encoder_weights")
+    fit = fit_weights(content, own, select=_encoder_part, plain=_plain, adapt=adapt)
+    expected = "those of the encoder"
+    fit = require_fit(fit, function="natural_network", argument="encoder_weights", expected=expected, path=path)
+    encoder.load_state_dict(own | fit.tensors)
 
 
 def _encoder_part(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of the encoder under its own names: of a whole network only its encoder, without classifier head."""
+    """Tensors of the encoder: of a whole network only its encoder, without classifier head."""
     inside = {key.split("encoder.", 1)[1]: tensor for key, tensor in state.items() if "encoder." in key}
-    named = {_unwrapped(key): tensor for key, tensor in (inside or state).items()}
-    return {key: tensor for key, tensor in named.items() if not key.startswith(_CLASSIFIER_HEADS)}
-
-
-def _unwrapped(key: str) -> str:
-    while key.startswith(_WRAPPERS):
-        key = key.split(".", 1)[1]
-    return key
+    named = inside or state
+    return {key: tensor for key, tensor in named.items() if not unwrapped(key).startswith(_CLASSIFIER_HEADS)}
 
 
 def _plain(key: str) -> str:
-    """Name without wrappers and dots: timm's feature extractors call stages_0 what its classifiers call stages.0."""
-    return _unwrapped(key).replace(".", "_")
-
-
-def _shortly(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    """Name without dots: timm's feature extractors call stages_0 what its classifiers call stages.0."""
+    return key.replace(".", "_")

@@ -275,7 +275,7 @@ def test_wrong_use_is_told_and_exits_with_2(work, tmp_path):
     )
     shutil.copytree(work / "run", tmp_path / "torn")
     (tmp_path / "torn" / "models" / "model.pt").write_bytes(b"torn")
-    assert "weights must be a readable model.pt" in run(*infer, "--bundle", tmp_path / "torn", code=2)
+    assert "weights must be a readable file" in run(*infer, "--bundle", tmp_path / "torn", code=2)
     run("infer", "--decode", "argmx", code=2)
 
 

@@ -9,6 +9,7 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.cards import DatasetCard, ImageCard, load_card
 from rankseg_rma.files.resources import read_yaml
 from rankseg_rma.files.temperature import read_temperature
+from rankseg_rma.files.weights import fit_weights, read_weights, require_fit, require_no_nan
 
 TEMPERATURE_FILE = "models/temperature.json"
 
@@ -40,6 +41,7 @@ class Bundle:
         kind: "volume" (a 3D network), "image" (photographs) or "slices" (a 2D network for axial slices of volumes).
         label_names: of the foreground; of every class where kind is "image".
         slice_size: (height, width) that slices were resized to for training; None: as they are.
+        notes: what was done to open it that a reader should know.
     """
 
     root: Path
@@ -51,6 +53,7 @@ class Bundle:
     temperature: float | None
     kind: str = "volume"
     slice_size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[str, Any] | None = None) -> Bundle:
@@ -64,7 +67,8 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
     Raises:
         ValueError: the config has no such entry.
         FileNotFoundError: a part of the bundle is missing.
-        DatasetError: the config lacks an entry, or the weights do not fit the network.
+        DatasetError: the config lacks an entry, or the weights do not fit the network under one rule, see
+            `files.weights`.
     """
     import torch
     from monai.bundle import ConfigParser
@@ -96,18 +100,7 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
         got = " ".join(str(error.__cause__ or error).split())[:150]
         raise ValueError(wrong("open_bundle", "device", "one that this machine has", f"{device}: {got}")) from error
     network = parser.get_parsed_content("network")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn or foreign file raises many kinds of error
-        got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        raise DatasetError(wrong("open_bundle", "weights", "a readable model.pt", got, path=weights)) from error
-    try:
-        network.load_state_dict(state.get("model", state))
-    except (RuntimeError, AttributeError) as error:
-        got = " ".join(str(error).split())[:200]
-        raise DatasetError(
-            wrong("open_bundle", "weights", "those of the config's network", got, path=weights)
-        ) from error
+    rule = _load_weights(network, weights)
     kind, size = parser.get("kind", "volume"), parser.get("slice_size")
     names = tuple(parser.get_parsed_content("label_names"))
     return Bundle(
@@ -120,7 +113,19 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
         stored_temperature(root),
         kind,
         tuple(size) if size else None,
+        (f"weights of {weights} loaded {rule}",) if rule else (),
     )
+
+
+def _load_weights(network: Any, path: Path) -> str:
+    """Load a file of weights into the network; returns the rule by which other names became the network's own."""
+    own = network.state_dict()
+    content = read_weights(path, function="open_bundle", argument="weights")
+    fit, expected = fit_weights(content, own), "those of the config's network"
+    fit = require_fit(fit, function="open_bundle", argument="weights", expected=expected, path=path)
+    require_no_nan(fit.tensors, function="open_bundle", path=path)
+    network.load_state_dict(own | fit.tensors)
+    return fit.rule
 
 
 MODEL = "models/model.pt"

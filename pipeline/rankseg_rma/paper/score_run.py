@@ -75,7 +75,7 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
     part, entries = choose_part(run / DATALIST, options.part)
     items = group_entries(entries)
     bundle = open_bundle(run, options.device, options.views)
-    outcome = Outcome(out)
+    outcome = Outcome(out, [*bundle.notes])
     temperature, source = _temperature_for(run, bundle.temperature, options.temperature, entries, outcome)
     plan = ItemPlan(
         bundle=bundle, card=card, root=root, class_names=class_names_of(card, bundle.kind), decoders=options.decoders,

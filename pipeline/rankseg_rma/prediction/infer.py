@@ -49,7 +49,9 @@ def infer_cases(
     chosen, source = choose_temperature(temperature, bundle.temperature)
     if is_image:
         options, card = replace(options, temperature=chosen), find_card(bundle_root)
-        return infer_photographs(bundle, card, images, out, decoders, options, source, save_probabilities)
+        outcome = infer_photographs(bundle, card, images, out, decoders, options, source, save_probabilities)
+        outcome.notes[:0] = bundle.notes
+        return outcome
     folder = out / "probabilities"
     if save_probabilities:
         write_text(folder / "labels.json", json.dumps(bundle.label_names))
@@ -64,4 +66,6 @@ def infer_cases(
         return probabilities
 
     options = replace(options, temperature=chosen)
-    return decode_cases(images, predict, out, decoders, options, source, bundle.label_names)
+    outcome = decode_cases(images, predict, out, decoders, options, source, bundle.label_names)
+    outcome.notes[:0] = bundle.notes
+    return outcome
