@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from rankseg_rma.cli import app
 from rankseg_rma.decoder.solver import BACKENDS
 
+# Fixtures of several folders, each beside what it makes.
+pytest_plugins = ["grown", "prepared", "scored_cohort", "trained_run"]
 REPOSITORY = Path(__file__).parents[1]
 SHIM = str(Path(__file__).parent / "shim")
 DATA = Path(os.environ.get("RANKSEG_RMA_DATA", REPOSITORY.parent / "shared" / "data"))
