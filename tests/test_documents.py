@@ -10,6 +10,7 @@ import typer
 
 from rankseg_rma.cli import app
 from rankseg_rma.old_names import MOVED
+from test_architecture import ALLOWED, parts
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "DATA.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
@@ -22,11 +23,11 @@ def shell_lines(text):
     """What calls our command, in code blocks (continued lines joined, comments left out) and in the text, as words."""
     blocks = [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("    ")]
     for line in blocks + [code for code in code_in(text) if " --" in code]:
-        words = shlex.split(line, comments=True)
-        for start in (["rankseg-rma"], ["-m", "rankseg_rma"]):
-            for place in range(len(words) - len(start) + 1):
-                if words[place : place + len(start)] == start and (place == 0 or start[0] == "-m"):
-                    yield words[place + len(start) :]
+        words = shlex.split(line, comments=True) if "rankseg" in line else []
+        if words[:1] == ["rankseg-rma"]:
+            yield words[1:]
+        elif words[:1] == ["torchrun"]:
+            yield words[words.index("rankseg_rma") + 1 :]
 
 
 def parse(words):
@@ -109,3 +110,27 @@ def test_paths_in_the_text_exist(document):
         for path in re.findall(rf"(?<!\S)(?:{top})/[\w/.]*", code):
             in_run_folder = path == "configs/datalist.json"
             assert in_run_folder or (ROOT / path).exists(), f"{document.name} names {path}"
+
+
+def test_the_import_table_is_that_of_the_architecture_test():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([`*][^|]*) \| ([^|]*) \|$", text, flags=re.MULTILINE)
+    groups, written = {}, {}
+    for names, cell in rows:
+        allowed = set()
+        for word in cell.split(", ") if cell != "nothing" else ():
+            allowed |= groups.get(word, {word})
+        for name in re.findall(r"\w+", names):
+            (groups if names.startswith("*") else written)[name] = allowed
+    assert written == ALLOWED
+
+
+def test_the_tree_has_a_line_for_each_part():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^      (\w+)(?:/|\.py) +(?:\S+ ){2}", text, flags=re.MULTILINE)
+    assert len(lines) == len(set(lines))
+    assert set(lines) == {name for name, _ in parts()} - {"__init__", "__main__"}
+    # From above to below: nobody imports what stands above it.
+    place = {name: number for number, name in enumerate(lines)}
+    upward = [(part, below) for part in ALLOWED for below in ALLOWED[part] if place[below] < place[part]]
+    assert not upward
