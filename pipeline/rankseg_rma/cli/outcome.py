@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from rankseg_rma.runs.outcome import Outcome
+from rankseg_rma.runs.outcome import Outcome, word_rounded
 
 
 def say(text: str, error: bool = False) -> None:
@@ -47,7 +47,7 @@ def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
             raise typer.Exit(2) from error
         if outcome is None:
             return
-        for note in outcome.notes:
+        for note in [*outcome.notes, *word_rounded(outcome.rounded)]:
             say(note, error=note.startswith("warning"))
         for line in _list_files(outcome.written):
             say(line)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rankseg_rma.datasets import Case, DatasetCard, list_cases, load_card
+from rankseg_rma.datasets import Case, list_cases, load_card
 from rankseg_rma.datasets.completeness import count_notes
 from rankseg_rma.datasets.slices import read_slice
 from rankseg_rma.files.images import VOID, read_classes, read_image
+from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.volumes import read_volume
 from rankseg_rma.grid import same_grid
 from rankseg_rma.runs.parallel import choose_workers, run_cases
@@ -18,6 +19,7 @@ from rankseg_rma.runs.progress import track
 
 _CHUNK = 2**22
 _NO_GEOMETRY = "with an affine of 1 mm and no direction: their true spacing and orientation are not in the file"
+_ROUNDED = "whose label is not quite of whole numbers and is read rounded (by 0.01 at most)"
 _ONLY_VOID = "whose label is void throughout"
 
 
@@ -97,11 +99,12 @@ def _check_case(task: _Task) -> _Found:
 def _check_volume(task: _Task) -> _Found:
     case, problems = task.case, []
     image = None if task.labels_only else _read(read_volume, case.image, "label without image", problems)
-    label = None if case.label is None else _read(read_volume, case.label, "image without label", problems)
+    label = None if case.label is None else _read(read_labels, case.label, "image without label", problems)
     if image is not None and not _is_finite(image.array):
         problems.append((case.image, "the image has NaN or infinite voxels"))
     if label is not None:
-        problems += [(case.label, problem) for problem in _label_problems(label.array, task.card)]
+        highest = max(task.card.labels or {0: ""})
+        problems += [(case.label, problem) for problem in _strange_values(label.array, highest)]
     if image is not None and label is not None:
         difference = same_grid(image.array.shape[-3:], image.affine, label.array.shape[-3:], label.affine)
         if difference:
@@ -109,7 +112,8 @@ def _check_volume(task: _Task) -> _Found:
     has_no_geometry = task.card.modality == "CT" and any(
         volume is not None and np.array_equal(volume.affine[:3, :3], np.eye(3)) for volume in (image, label)
     )
-    return _Found(problems, (_NO_GEOMETRY,) if has_no_geometry else ())
+    remarks = {_NO_GEOMETRY: has_no_geometry, _ROUNDED: label is not None and label.was_rounded}
+    return _Found(problems, tuple(remark for remark, applies in remarks.items() if applies))
 
 
 def _read(read: Any, path: Path, missing: str, problems: list[tuple[Path | None, str]]) -> Any:
@@ -125,18 +129,6 @@ def _read(read: Any, path: Path, missing: str, problems: list[tuple[Path | None,
 
 def _is_finite(array: Any) -> bool:
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-
-
-def _label_problems(array: Any, card: DatasetCard) -> Iterator[str]:
-    from rankseg_rma.metrics import as_label_map
-
-    highest = max(card.labels or {0: ""})
-    try:
-        label_map = as_label_map("label", array)
-    except ValueError as error:
-        yield str(error)
-    else:
-        yield from _strange_values(label_map, highest)
 
 
 def _strange_values(label_map: Any, highest: int) -> Iterator[str]:

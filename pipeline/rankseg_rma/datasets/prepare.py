@@ -97,6 +97,8 @@ def _prepare_slices(card: DatasetCard, cases: Sequence[Case], root: Path, out: P
     failed: dict[str, str] = {}
     made = _run(_make_slices, pending, f"slices of {card.name}", processes, failed)
     store = write_store(out, card, finished + made, failed)
+    labels = {task.case.case_id: task.case.label for task in tasks}
+    rounded = [labels[record["case_id"]] for record in finished + made if record.get("was_rounded")]
     notes = [f"{len(done)} cases were finished before and left as they are"] if done else []
     unlabelled = len(cases) - len(tasks)
     notes += [f"{unlabelled} cases without a label were left out"] if unlabelled else []
@@ -105,11 +107,11 @@ def _prepare_slices(card: DatasetCard, cases: Sequence[Case], root: Path, out: P
         last = (
             f"the store in {out} is unfinished: put right what failed and run again; {len(finished + made)} cases wait"
         )
-        return Outcome(out, notes, failed, last=last)
+        return Outcome(out, notes, failed, last=last, rounded=rounded)
     notes += [*count_slices(card, store), *count_folds(card, out)]
     num_slices, with_slices = len(store["slices"]), len({entry["case_id"] for entry in store["slices"]})
     last = f"{num_slices} slices of {with_slices} cases in {out}; for 3D use the originals as they are"
-    return Outcome(out, notes, written=[out / "store.json"], last=last)
+    return Outcome(out, notes, written=[out / "store.json"], last=last, rounded=rounded)
 
 
 def _plan_slices(card: DatasetCard, cases: Sequence[Case], root: Path, out: Path) -> list[SliceTask]:

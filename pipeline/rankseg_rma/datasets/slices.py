@@ -20,7 +20,8 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.axial import resize_image, resize_label, to_axial
 from rankseg_rma.datasets.card_kinds import DatasetCard, SliceRule
 from rankseg_rma.datasets.case import Case
-from rankseg_rma.files.volumes import read_volume
+from rankseg_rma.files.labels import LabelMap, read_labels
+from rankseg_rma.files.volumes import Volume, read_volume
 from rankseg_rma.files.writing import replacing, write_text
 from rankseg_rma.grid import same_grid
 
@@ -88,12 +89,14 @@ def make_slices(task: SliceTask) -> dict[str, Any]:
     """Write the slices of a case, then its record; files of an earlier run that no longer belong to it go.
 
     Returns:
-        The record: "case_id", "num_slices" of the volume, "slices" with an entry for each kept one.
+        The record: "case_id", "num_slices" of the volume, "slices" with an entry for each kept one; "was_rounded" where
+        the label was, see `read_labels`.
     Raises:
         FileNotFoundError: image or label is missing.
         ValueError: a file is damaged, the grids differ, or there are labels that the card does not know.
     """
-    images, labels = _read_stacks(task)
+    image, label = _read_case(task)
+    images, labels = to_axial(image.array, image.affine), to_axial(label.array, image.affine)
     # Taken before anything is written: a source that changes meanwhile is seen as changed by the next run.
     origin = _origin(task)
     task.record_path.unlink(missing_ok=True)
@@ -108,6 +111,7 @@ def make_slices(task: SliceTask) -> dict[str, Any]:
         if path.name not in kept:
             path.unlink()
     record = {"case_id": task.case.case_id, "num_slices": len(labels), "slices": entries, "made_from": origin}
+    record |= {"was_rounded": True} if label.was_rounded else {}
     write_text(task.record_path, json.dumps(record))
     return record
 
@@ -116,38 +120,33 @@ def _folder(task: SliceTask) -> Path:
     return task.store / "slices" / task.case.case_id
 
 
-def _read_stacks(task: SliceTask) -> tuple[Any, Any]:
-    """Image and label as stacks of axial slices."""
+def _read_case(task: SliceTask) -> tuple[Volume, LabelMap]:
+    """Image and label, on one grid."""
     case = task.case
     assert case.label is not None
     for path, fault in ((case.image, "label without image"), (case.label, "image without label")):
         if not path.is_file():
             raise FileNotFoundError(wrong("prepare", "case", "of image and label", fault, path=path))
-    image, label = read_volume(case.image), read_volume(case.label)
-    for volume, path in ((image, case.image), (label, case.label)):
-        if volume.array.ndim != 3:
-            raise DatasetError(wrong("prepare", "volume", "of 3 axes", volume.array.shape, path=path))
+    image, label = read_volume(case.image), read_labels(case.label)
+    if image.array.ndim != 3:
+        raise DatasetError(wrong("prepare", "volume", "of 3 axes", image.array.shape, path=case.image))
     difference = same_grid(image.array.shape, image.affine, label.array.shape, label.affine)
     if difference:
         expected, got = "on the image's grid", f"a difference in {difference}"
         raise DatasetError(wrong("prepare", "label", expected, got, path=case.label))
-    return to_axial(image.array, image.affine), to_axial(label.array, image.affine)
+    return image, label
 
 
 def _classes_of(plane: Any, task: SliceTask) -> Any:
     """Class of the store for each pixel of stored labels, (H, W) uint8."""
-    with np.errstate(invalid="ignore"):
-        values = plane if plane.dtype.kind in "iu" else plane.astype(np.int64)
-    if plane.dtype.kind not in "iub" and not np.array_equal(values, plane):
-        raise DatasetError(wrong("prepare", "label", "of whole numbers", plane.dtype, path=task.case.label))
-    if values.min() < 0 or values.max() > task.highest:
-        strange = [int(value) for value in np.unique(values) if not 0 <= value <= task.highest]
+    if plane.max() > task.highest:
+        strange = [int(value) for value in np.unique(plane) if value > task.highest]
         expected, got = f"of labels 0 to {task.highest}", ", ".join(map(str, strange[:5]))
         raise DatasetError(wrong("prepare", "label", expected, got, path=task.case.label))
     table = np.zeros(task.highest + 1, np.uint8)
     for place, stored in task.rule.labels.items():
         table[list(stored)] = place
-    return table[values]
+    return table[plane]
 
 
 def _write_slice(task: SliceTask, index: int, plane: Any, classes: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from rankseg_rma.datasets import patient_of
 from rankseg_rma.decoder.threshold import ThresholdCounts, apply_thresholds, count_thresholds, tune_thresholds
 from rankseg_rma.evaluation.inputs import list_references
 from rankseg_rma.evaluation.paired import PairingRule, pair_rows
-from rankseg_rma.files.volumes import read_volume
+from rankseg_rma.files.labels import LabelMap, read_labels
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid, voxel_volume_ml
-from rankseg_rma.metrics import Measured, Overlap, as_label_map, count_pairs, find_metric
+from rankseg_rma.metrics import Measured, Overlap, count_pairs, find_metric
 from rankseg_rma.metrics.metric import metric_of_unit
 from rankseg_rma.prediction.inputs import find_inputs
 from rankseg_rma.report.advice import word_advice
@@ -120,16 +120,17 @@ def _read_cases(
             if case_id not in references:
                 raise FileNotFoundError(wrong("advise", "references", f"with a label map {case_id}.*", "none"))
             patient = patient_of(case_id, cluster)
-            probs, labels, affine = _load(path, references[case_id])
+            probs, label = _load(path, references[case_id])
+            outcome.rounded += [label.path] if label.was_rounded else []
             if cases and len(probs) != cases[0].num_classes:
                 got = f"{len(probs)} where {cases[0].case_id} has {cases[0].num_classes}"
                 raise ValueError(wrong("advise", "probabilities", "of one number of classes", got))
             # A single class is paired with its complement, or no voxel of it would have a class.
             pair = torch.cat([1 - probs, probs]) if len(probs) == 1 else probs
-            log_probs, target = sample_log_probs(pair, labels)
+            log_probs, target = sample_log_probs(pair, label.array)
             step = -(-len(target) // _MAX_VOXELS_PER_CASE) or 1
-            axes = {"volume": None, "slice": find_slice_axis(affine, slice_axis)}
-            counts = {unit: count_thresholds(probs.numpy(), labels, axis) for unit, axis in axes.items()}
+            axes = {"volume": None, "slice": find_slice_axis(label.affine, slice_axis)}
+            counts = {unit: count_thresholds(probs.numpy(), label.array, axis) for unit, axis in axes.items()}
             sample = (log_probs[::step], target[::step])
             cases.append(_Case(case_id, patient, path, references[case_id], len(probs), sample, counts))
         except Exception as error:  # one bad case must not cost the answer
@@ -137,17 +138,17 @@ def _read_cases(
     return cases
 
 
-def _load(path: Path, reference: Path) -> tuple[Any, Any, Any]:
-    """Probabilities (class, *spatial), labels (*spatial) and the affine of a case."""
+def _load(path: Path, reference: Path) -> tuple[Any, LabelMap]:
+    """Probabilities (class, *spatial) and labels of a case, on one grid."""
     from rankseg_rma.files.probabilities import read_probabilities
 
-    probabilities, volume = read_probabilities(path), read_volume(reference)
-    labels = as_label_map("reference", volume.array)
-    require_same_grid("advise", "probabilities", probabilities.probs.shape[1:], probabilities.affine, volume, path)
+    probabilities, label = read_probabilities(path), read_labels(reference, "reference")
+    require_same_grid("advise", "probabilities", probabilities.probs.shape[1:], probabilities.affine, label, path)
     highest = max(len(probabilities.probs) - 1, 1)
-    if labels.max(initial=0) > highest:
-        raise ValueError(wrong("advise", "reference", f"of labels 0 to {highest}", int(labels.max()), path=reference))
-    return probabilities.probs, labels, volume.affine
+    if label.array.max(initial=0) > highest:
+        got = int(label.array.max())
+        raise ValueError(wrong("advise", "reference", f"of labels 0 to {highest}", got, path=reference))
+    return probabilities.probs, label
 
 
 def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
@@ -183,9 +184,9 @@ def _score(
     from rankseg_rma.prediction.masks import decode
     from rankseg_rma.prediction.policy import DecodeOptions
 
-    probs, labels, affine = _load(case.path, case.reference)
-    held = Probabilities(probs, affine)
-    axis = find_slice_axis(affine, slice_axis)
+    probs, label_map = _load(case.path, case.reference)
+    held = Probabilities(probs, label_map.affine)
+    axis = find_slice_axis(label_map.affine, slice_axis)
     argmax = decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"]
     rows = []
     for unit in UNITS:
@@ -198,11 +199,11 @@ def _score(
             else:
                 scale = temperature if arm == "rma" else None
                 mask = decode(held, ("rma",), DecodeOptions(metric, unit, axis, temperature=scale))[0]["rma"]
-            pairs = count_pairs(mask, labels, axis)
+            pairs = count_pairs(mask, label_map.array, axis)
             for label in range(1, max(len(probs), 2)):
                 parts = pairs.overlaps([label])
                 whole = sum(parts, start=Overlap(0, 0, 0))
-                measured = Measured(whole, voxel_volume_ml(affine), parts)
+                measured = Measured(whole, voxel_volume_ml(label_map.affine), parts)
                 rows.append({
                     "case_id": case.case_id, "label": str(label), "unit": unit, "decoder": arm, "metric": score.name,
                     "label_name": names[label - 1] if label <= len(names) else str(label),

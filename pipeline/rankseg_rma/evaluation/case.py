@@ -9,7 +9,7 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.evaluation.structures import CaseFiles, ScorePlan, Structure
-from rankseg_rma.files.volumes import read_volume
+from rankseg_rma.files.labels import LabelMap, read_labels
 from rankseg_rma.files.writing import sha256_of
 from rankseg_rma.grid import find_slice_axis, require_same_grid, spacing_of, voxel_volume_ml
 from rankseg_rma.metrics import (
@@ -17,7 +17,6 @@ from rankseg_rma.metrics import (
     LesionMatch,
     Measured,
     Overlap,
-    as_label_map,
     count_pairs,
     list_metrics,
     match_lesions,
@@ -65,7 +64,10 @@ class ArmScores:
 
 @dataclass
 class CaseScores:
-    """What a case adds to the tables: by decoder where all went well, else the reason in ``failed``."""
+    """What a case adds to the tables: by decoder where all went well, else the reason in ``failed``.
+
+    ``rounded`` are files whose labels were not quite whole numbers.
+    """
 
     case_id: str
     arms: dict[str, ArmScores] = field(default_factory=dict)
@@ -73,15 +75,7 @@ class CaseScores:
     failed: dict[str, str] = field(default_factory=dict)
     reference_sha256: str = ""
     probabilities_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """Labels (*spatial) of one file, with its affine and path."""
-
-    array: Any
-    affine: Any
-    path: Path
+    rounded: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,8 @@ def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
     """Score every decoder's mask of a case against the reference, read once. Faults are returned, not raised."""
     scores = CaseScores(files.case_id)
     try:
-        reference = _read_labels(files.reference, "reference")
+        reference = read_labels(files.reference, "reference")
+        scores.rounded += [files.reference] if reference.was_rounded else []
         scores.reference_sha256 = sha256_of(files.reference)
     except Exception as error:
         reason = describe_failure(error, files.reference)
@@ -108,7 +103,8 @@ def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
         return scores
     for decoder, path in files.predictions.items():
         try:
-            prediction = _read_labels(path, "prediction")
+            prediction = read_labels(path, "prediction")
+            scores.rounded += [path] if prediction.was_rounded else []
             advice = "Resample neither: write masks on the image's own grid."
             array, affine = prediction.array, prediction.affine
             require_same_grid("evaluate", "prediction", array.shape, affine, reference, path, advice)
@@ -133,16 +129,6 @@ def add_absent(arm: ArmScores, structures: Sequence[Structure], plan: ScorePlan)
         slices = [empty] * arm.num_slices if "slice" in plan.groups else []
         _add_rows(arm, structure, _without_voxels(structure, slices, arm.voxel_ml, plan), plan)
         _add_burden(arm, structure, empty, arm.organ, plan)
-
-
-def _read_labels(path: Path, argument: str) -> LabelMap:
-    """Read a label map; a single trailing channel is dropped."""
-    volume = read_volume(path)
-    array = as_label_map(f"{argument} {path}", volume.array)
-    array = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
-    if array.ndim != 3:
-        raise ValueError(wrong("evaluate", argument, "a label map of 3 axes", array.shape, path=path))
-    return LabelMap(array, volume.affine, path)
 
 
 def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMap, reference: LabelMap) -> None:

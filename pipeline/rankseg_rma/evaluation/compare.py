@@ -11,10 +11,10 @@ from rankseg_rma.decoder.threshold import apply_thresholds, count_thresholds, tu
 from rankseg_rma.evaluation.evaluate import evaluate_masks
 from rankseg_rma.evaluation.inputs import find_arms, list_references
 from rankseg_rma.evaluation.options import EvaluationOptions
-from rankseg_rma.files.volumes import list_volumes, read_volume, write_volume
+from rankseg_rma.files.labels import read_labels
+from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid
-from rankseg_rma.metrics import as_label_map
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import track
 
@@ -93,11 +93,11 @@ def _write_threshold_masks(tuning: _Tuning, outcome: Outcome) -> None:
         try:
             if case_id not in tuning.references:
                 raise FileNotFoundError(wrong("compare", "references", f"with a label map {case_id}.*", "none"))
-            held, reference = read_probabilities(path), read_volume(tuning.references[case_id])
+            held, reference = read_probabilities(path), read_labels(tuning.references[case_id], "reference")
             require_same_grid("compare", "validation", held.probs.shape[1:], held.affine, reference, path)
             axis = find_slice_axis(held.affine, tuning.options.slice_axis) if by_slice else None
-            labels = as_label_map("reference", reference.array)
-            counts[case_id] = count_thresholds(held.probs.numpy(), labels, axis)
+            counts[case_id] = count_thresholds(held.probs.numpy(), reference.array, axis)
+            outcome.rounded += [reference.path] if reference.was_rounded else []
         except Exception as error:  # one bad case must not cost the cohort
             outcome.failed[f"validation/{case_id}"] = describe_failure(error, path)
     thresholds = tune_thresholds(list(counts.values()), metric)

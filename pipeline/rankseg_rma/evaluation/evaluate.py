@@ -69,6 +69,7 @@ def evaluate_masks(
     results = list(track(run_cases(partial(score_case, plan=plan), cases, workers, _dead), "evaluating", len(cases)))
     for case in results:
         outcome.failed |= {f"{decoder}/{case.case_id}": reason for decoder, reason in case.failed.items()}
+        outcome.rounded += case.rounded
     structures = _fill_absent(results, plan)
     outcome.notes += _describe_ghosts(results, structures)
     if not structures and any(case.arms for case in results):

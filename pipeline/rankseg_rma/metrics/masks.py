@@ -7,6 +7,11 @@ import numpy as np
 from rankseg_rma.checks import wrong
 
 Box = tuple[slice, ...]
+# Some tools store labels through a scaling factor, which gives 0.9961 or 1.00002 where 1 was meant. The second term is
+# for the rounding of 0.01 itself.
+LABEL_TOLERANCE = 0.01 + 1e-6
+_HIGHEST = 65535
+_LABELS = f"a label map of whole numbers from 0 to {_HIGHEST}"
 
 
 def require_mask(function: str, argument: str, mask: Any) -> Any:
@@ -55,21 +60,50 @@ def union_box(first: Any, second: Any, margin: int = 0) -> Box:
 
 
 def as_label_map(argument: str, array: Any) -> Any:
-    """The array as integers: bool, integer, or float that holds whole numbers.
+    """The array as integers; see `round_labels`."""
+    return round_labels(argument, array)[0]
 
+
+def round_labels(argument: str, array: Any, path: str | None = None) -> tuple[Any, bool]:
+    """The array as integers: bool, integer, or float that holds whole numbers, or nearly so.
+
+    Args:
+        argument: what the array is, for the message.
+        array: of any shape; not modified.
+        path: its file, for the message.
+    Returns:
+        uint8 or uint16 of the same shape, and whether values were off, by 0.01 at most, and had to be rounded.
     Raises:
-        ValueError: fractions, NaN, infinities, negative or huge values, or another dtype.
+        ValueError: other fractions, NaN, infinities, negative or huge values, or another dtype.
+    Example:
+        >>> round_labels("label", np.array([0, 0.9961, 2.00002]))
+        (array([0, 1, 2], dtype=uint16), True)
     """
-    array, expected = np.asarray(array), "a label map of whole numbers from 0 to 65535"
+    array = np.asarray(array)
     if array.dtype.kind not in "buif":
-        raise ValueError(wrong("as_label_map", argument, expected, str(array.dtype)))
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    if not (low >= 0 and high <= 65535):  # also when NaN
-        raise ValueError(wrong("as_label_map", argument, expected, f"values from {low:g} to {high:g}"))
-    if array.dtype.kind == "f":
-        whole = array.astype(np.uint16)
-        if not np.array_equal(whole, array):
-            raise ValueError(wrong("as_label_map", argument, expected, "fractions"))
-        return whole
-    # Native byte order and few kinds of integers, for the compiled kernels.
-    return array.astype(np.uint8 if high <= 255 else np.uint16, copy=False)
+        raise ValueError(wrong("as_label_map", argument, _LABELS, str(array.dtype), path=path))
+    is_float = array.dtype.kind == "f"
+    slack = LABEL_TOLERANCE if is_float else 0
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if not (low >= -slack and high <= _HIGHEST + slack):  # also when NaN
+        raise ValueError(wrong("as_label_map", argument, _LABELS, _word_strange(array), path=path))
+    if not is_float:
+        # Native byte order and few kinds of integers, for the compiled kernels.
+        return array.astype(np.uint8 if high <= 255 else np.uint16, copy=False), False
+    whole = array.astype(np.uint16)
+    if np.array_equal(whole, array):
+        return whole, False
+    nearest = np.rint(array)
+    if (np.abs(array - nearest) > LABEL_TOLERANCE).any():
+        raise ValueError(wrong("as_label_map", argument, _LABELS, _word_strange(array), path=path))
+    return nearest.astype(np.uint16), True
+
+
+def _word_strange(array: Any) -> str:
+    """Values that are no label, five at most, with their number."""
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        is_near = np.abs(array - np.rint(array)) <= LABEL_TOLERANCE if array.dtype.kind == "f" else True
+    is_label = is_near & (array >= -LABEL_TOLERANCE) & (array <= _HIGHEST + LABEL_TOLERANCE)
+    values, counts = np.unique(array[~is_label], return_counts=True)
+    shown = [f"{value:.6g} ({count} voxels)" for value, count in zip(values[:5], counts[:5], strict=True)]
+    return ", ".join(shown) + (", ..." if len(values) > 5 else "")

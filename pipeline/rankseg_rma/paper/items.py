@@ -13,7 +13,8 @@ from rankseg_rma.decoder import RMADecoder
 from rankseg_rma.decoder.arms import decode_arms
 from rankseg_rma.decoder.temperature import scale_probabilities
 from rankseg_rma.files.images import VOID, write_classes
-from rankseg_rma.files.volumes import read_volume, write_volume
+from rankseg_rma.files.labels import read_labels
+from rankseg_rma.files.volumes import write_volume
 from rankseg_rma.files.writing import replacing
 from rankseg_rma.grid import require_same_grid
 from rankseg_rma.metrics.calibration import CalibrationCounts, count_calibration
@@ -79,6 +80,7 @@ class ItemScores:
         seconds: by decoder, time to decode the item.
         measures: by temperature, a row of calibration measures per image.
         calibration: by temperature, sums of the item.
+        rounded: label files whose values were not quite whole numbers.
     """
 
     case_id: str
@@ -87,15 +89,20 @@ class ItemScores:
     seconds: Mapping[str, float]
     measures: Mapping[str, list[dict[str, float]]]
     calibration: Mapping[str, CalibrationSums]
+    rounded: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Probabilities (class, *spatial) and reference (*spatial) of an item; ``grid``: affine and header of a volume."""
+    """Probabilities (class, *spatial) and reference (*spatial) of an item.
+
+    ``grid``: affine and header of a volume; ``rounded``: its label file, where the labels had to be rounded.
+    """
 
     probs: Any
     reference: Any
     grid: tuple[Any, Any] = (None, None)
+    rounded: tuple[Path, ...] = ()
 
 
 def group_entries(entries: Iterable[Mapping[str, Any]]) -> list[Item]:
@@ -151,7 +158,7 @@ def score_item(item: Item, plan: ItemPlan) -> ItemScores:
     return ItemScores(
         item.case_id, tuple(entry.get("slice_index") for entry in item.entries), counts, seconds,
         {name: [_measure(one) for one in found] for name, found in calibration.items()},
-        {name: sum_calibration(found) for name, found in calibration.items()},
+        {name: sum_calibration(found) for name, found in calibration.items()}, sample.rounded,
     )  # fmt: skip
 
 
@@ -183,14 +190,14 @@ def _predict(entry: Mapping[str, Any], plan: ItemPlan) -> tuple[Any, Any]:
 
 
 def _read_volume(item: Item, plan: ItemPlan) -> _Sample:
-    from rankseg_rma.metrics import as_label_map
     from rankseg_rma.prediction.predict import predict_probabilities
 
     path = plan.root / item.entries[0]["label"]
-    volume = read_volume(path)
+    label = read_labels(path, "reference")
     found = predict_probabilities(plan.bundle, plan.root / item.entries[0]["image"])
-    require_same_grid("test", "probabilities", found.probs.shape[1:], found.affine, volume, path)
-    return _Sample(np.asarray(found.probs), as_label_map("reference", volume.array), (found.affine, found.header))
+    require_same_grid("test", "probabilities", found.probs.shape[1:], found.affine, label, path)
+    rounded = (path,) if label.was_rounded else ()
+    return _Sample(np.asarray(found.probs), label.array, (found.affine, found.header), rounded)
 
 
 def _temper(probs: Any, temperature: float | None) -> Any:

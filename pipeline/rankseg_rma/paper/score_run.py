@@ -140,6 +140,7 @@ def _score_items(items: Sequence[Item], plan: ItemPlan, outcome: Outcome) -> lis
     for item in track(items, "testing", len(items)):
         try:
             results.append(score_item(item, plan))
+            outcome.rounded += results[-1].rounded
         except Exception as error:  # one bad item must not cost the test
             # Most errors name their file, which need not be the image.
             path = plan.root if str(plan.root) in str(error) else plan.root / item.entries[0]["image"]

@@ -12,6 +12,7 @@ import torch
 from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.datalist import read_tested
+from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.probabilities import Probabilities
 from rankseg_rma.files.volumes import NIFTI_SUFFIXES, case_id_of, read_grid, read_volume, write_volume
 from rankseg_rma.grid import same_grid
@@ -108,7 +109,7 @@ def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Any) -> tuple[
         (class, *spatial) float32 tensor and (*spatial) integers, 255 where nothing is annotated in 2D.
     """
     if bundle.kind == "volume":
-        return predict_probabilities(bundle, entry["image"]).probs, read_volume(entry["label"]).array
+        return predict_probabilities(bundle, entry["image"]).probs, read_labels(entry["label"]).array
     image, label = read_tested(entry, card)
     return predict_sample(bundle, image, label, entry["label"]), label
 

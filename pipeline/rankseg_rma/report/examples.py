@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.volumes import Volume, read_volume
 from rankseg_rma.grid import require_same_grid, spacing_of
 from rankseg_rma.report.wording import describe_score
@@ -102,7 +103,8 @@ def read_example(
     for name, found in paths.items():
         if case_id not in found:
             raise FileNotFoundError(wrong("find_pictures", "masks", f"there for {name}", "none", case_id=case_id))
-        volume = _one_channel(read_volume(found[case_id]))
+        labels = read_labels(found[case_id], name)
+        volume = Volume(labels.array, labels.affine)
         first = first or volume
         require_same_grid("find_pictures", "volume", volume.array.shape, volume.affine, first, found[case_id])
         masks[name] = np.isin(volume.array, members)

@@ -1,19 +1,23 @@
 """What a command did: files, notes, failures, and the wording of a failed case."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass
 class Outcome:
-    """What a command did: files written, notes for the reader, the cases that failed with the reason, a last line."""
+    """What a command did: files written, notes for the reader, the cases that failed with the reason, a last line.
+
+    ``rounded`` are label files whose values were not quite whole numbers; that is said once, at the end.
+    """
 
     out: Path
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     last: str = ""
+    rounded: list[Path] = field(default_factory=list)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -27,5 +31,15 @@ def describe_failure(error: BaseException, path: Path) -> str:
     """One line that names the file and the first cause."""
     cause = list(causes(error))[-1]
     text = " ".join(str(error if isinstance(error, ValueError | FileNotFoundError) else cause).split())
-    place = "" if str(path) in text else f" ({path})"
+    place = "" if str(path) in text[:300] else f" ({path})"
     return f"{type(cause).__name__}: {text[:300]}{place}"
+
+
+def word_rounded(paths: Sequence[Path]) -> list[str]:
+    """What is said, once in a run, of label files that had to be rounded; nothing without one."""
+    if not paths:
+        return []
+    files = "1 label file holds" if len(paths) == 1 else f"{len(paths)} label files hold"
+    return [
+        f"{files} values that are not quite whole numbers; they were rounded (by 0.01 at most; for example {paths[0]})"
+    ]
