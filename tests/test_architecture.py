@@ -106,12 +106,17 @@ def test_every_part_has_its_place_and_no_two_import_each_other():
         assert all(part not in ALLOWED[other] for other in below), part
 
 
-def test_no_circle_within_a_part():
+def graph_of_modules():
+    """What each module imports of ours and of MONAI, also within functions."""
     graph = {}
     for _, path in parts():
         module = ".".join(["rankseg_rma", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
-        graph[module] = {name for name in imports_of(path) if name.startswith("rankseg_rma")}
-    done = set()
+        graph[module] = {name for name in imports_of(path) if name.startswith(("rankseg_rma", "monai"))}
+    return graph
+
+
+def test_no_circle():
+    graph, done = graph_of_modules(), set()
 
     def walk(module, above):
         assert module not in above, f"a circle: {' -> '.join([*above, module])}"
@@ -121,6 +126,17 @@ def test_no_circle_within_a_part():
 
     for module in graph:
         walk(module, [])
+
+
+def test_saved_probabilities_are_decoded_without_monai():
+    graph, reached, waiting = graph_of_modules(), set(), ["rankseg_rma.prediction.masks"]
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        packages = [module.rsplit(".", count)[0] for count in range(1, module.count(".") + 1)]
+        waiting += {*graph.get(module, set()), *packages} - reached - {"rankseg_rma"}  # which names types only
+    assert not [module for module in reached if module.startswith("monai")]
+    assert not reached & {"rankseg_rma.prediction.predict", "rankseg_rma.transforms", "rankseg_rma.bundles.open"}
 
 
 def test_no_room_is_too_large():

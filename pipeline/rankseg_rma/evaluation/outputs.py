@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Any
 
 import pandas
@@ -17,7 +16,7 @@ from rankseg_rma.evaluation.foreign_files import write_monai_files
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.files.writing import sha256_of, write_text
 from rankseg_rma.report.terminal import describe_scores
-from rankseg_rma.runs.manifest import PACKAGES, PROVENANCE, command_line, files_of_earlier_run
+from rankseg_rma.runs.manifest import PROVENANCE, command_line, files_of_earlier_run, package_versions
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.tables.dictionary import COLUMNS
 from rankseg_rma.tables.frames import Tables
@@ -161,7 +160,7 @@ def _describe_run(scored: ScoredCohort, partial: str) -> dict[str, Any]:
         "tolerances_mm": {one.key: list(one.tolerances_mm) for one in scored.structures},
         "edge_is_inside": plan.edge_is_inside, "cluster": options.cluster or "case",
         "bootstrap_resamples": comparison.NUM_RESAMPLES, "seed": comparison.SEED,
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": package_versions(),
         "predictions": {name: str(folder) for name, folder in scored.arms.items()},
         "inference": {str(path): sha256_of(path) for path in dict.fromkeys(told) if path.is_file()},
         "sha256": {case.case_id: _digests(case) for case in scored.results},

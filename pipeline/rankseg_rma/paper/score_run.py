@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rankseg_rma.files.writing import sha256_of, write_text
 from rankseg_rma.paper import scores as testing_tables
 from rankseg_rma.paper.items import UNITS, Item, ItemPlan, ItemScores, group_entries, score_item
 from rankseg_rma.prediction.policy import choose_temperature
+from rankseg_rma.runs.manifest import package_versions
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import track
 from rankseg_rma.tables.dictionary import COLUMNS
@@ -207,7 +207,7 @@ def _describe_trial(plan: ItemPlan, options: TrialOptions, part: str, run: Path)
         "pruning_prob": decoder.pruning_prob, "unassigned": decoder.unassigned, "classes": list(plan.class_names),
         "crop_size": list(crop.crop_size) if crop is not None and crop.size is not None else None,
         "bootstrap_resamples": testing_tables.NUM_RESAMPLES, "seed": testing_tables.SEED,
-        "device": str(plan.bundle.device), "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "device": str(plan.bundle.device), "packages": package_versions(_PACKAGES),
         "sha256": {name: sha256_of(run / name) for name in files if (run / name).is_file()},
     }  # fmt: skip
 

@@ -3,11 +3,13 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 PROVENANCE = "provenance.json"
 _PROGRAMS = ("rankseg-rma", "rankseg-rma.exe", "__main__.py")
-PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
+_PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
 
 
 def files_of_earlier_run(out: Path) -> set[Path]:
@@ -18,6 +20,11 @@ def files_of_earlier_run(out: Path) -> set[Path]:
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     return {path for path in paths if path.is_relative_to(out.resolve())}
+
+
+def package_versions(names: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of the libraries that a result depends on."""
+    return {name: metadata.version(name) for name in names}
 
 
 def command_line() -> str:
