@@ -9,10 +9,13 @@ import numpy as np
 from rankseg_rma.checks import wrong
 
 ANATOMICAL_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+# Axes count as perpendicular up to this cosine between them: files hold directions in single precision, or to three
+# decimals. A distance that takes them for perpendicular is then wrong by at most a thousandth.
+_PERPENDICULAR = 1e-3
 
 
 def spacing_of(affine: Any) -> tuple[float, float, float]:
-    """Voxel size in mm, in array-axis order.
+    """Voxel size in mm, in array-axis order: lengths of the steps, also of a sheared grid.
 
     Example:
         >>> spacing_of(np.diag([0.5, -2.0, 3.0, 1.0]))
@@ -22,8 +25,31 @@ def spacing_of(affine: Any) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
+def shear_degrees(steps_mm: Any) -> float:
+    """How far the axes of a grid are from perpendicular, as after a scan with a tilted gantry.
+
+    Args:
+        steps_mm: (axis, axis) step to the next voxel along each array axis, one per column: ``affine[:3, :3]``.
+    Returns:
+        The largest difference of an angle between two axes from 90 degrees; 0 up to 0.06 degrees, which is rounding,
+        and where a step is 0 or not finite.
+    Example:
+        >>> tilted = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 3.0]])
+        >>> round(shear_degrees(tilted)), shear_degrees(np.diag([1.0, -1.0, 3.0]))
+        (45, 0.0)
+    """
+    steps = np.asarray(steps_mm, np.float64)
+    if not np.isfinite(steps).all():
+        return 0.0
+    lengths = np.linalg.norm(steps, axis=0)
+    products, sizes = np.abs(steps.T @ steps), np.outer(lengths, lengths)
+    cosines = np.divide(products, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    largest = float(np.triu(cosines, k=1).max())
+    return float(np.degrees(np.arcsin(min(largest, 1.0)))) if largest > _PERPENDICULAR else 0.0
+
+
 def voxel_volume_ml(affine: Any) -> float:
-    """Volume of one voxel in millilitres (1 ml = 1000 cubic mm).
+    """Volume of one voxel in millilitres (1 ml = 1000 cubic mm), also of a sheared grid.
 
     Example:
         >>> round(voxel_volume_ml(np.diag([1.0, 1.0, 5.0, 1.0])), 6)

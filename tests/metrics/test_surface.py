@@ -295,7 +295,7 @@ def test_wrong_mask_of_border():
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 2.0), (1.0, 2.0, 0.0), (1.0, 2.0, np.nan), (1.0, np.inf, 1.0), 2.0])
 def test_wrong_spacing(spacing_mm):
-    with pytest.raises(ValueError, match="measure_distances: spacing_mm must be 3 finite numbers above 0 mm"):
+    with pytest.raises(ValueError, match="measure_distances: spacing_mm must be 3 positive numbers in mm"):
         measure_distances(MASK, MASK, spacing_mm, outside_is_foreground=False)
     with pytest.raises(ValueError, match="surface_dice: spacing_mm must be"):
         surface_dice(MASK, MASK, spacing_mm, [1.0], table_of(SPACING_MM))

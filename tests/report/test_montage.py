@@ -36,7 +36,7 @@ def make_case(**changes):
     case = {
         "title": "a $case_1$", "image": np.linspace(0, 1, np.prod(shape)).reshape(shape),
         "masks": {"reference": reference, "argmax": first, "rma": second}, "spacing_mm": SPACING,
-        "place": (14, 15, 9), "grey": "window 0 to 1",
+        "place": (14, 15, 9), "voxel_ml": float(np.prod(SPACING)) / 1000, "grey": "window 0 to 1",
     }  # fmt: skip
     return MontageCase(**case | changes)
 

@@ -11,7 +11,7 @@ from rankseg_rma.checks import wrong
 from rankseg_rma.evaluation.structures import CaseFiles, ScorePlan, Structure
 from rankseg_rma.files.labels import LabelMap, read_labels
 from rankseg_rma.files.writing import sha256_of
-from rankseg_rma.grid import find_slice_axis, require_same_grid, spacing_of, voxel_volume_ml
+from rankseg_rma.grid import find_slice_axis, require_same_grid, shear_degrees, spacing_of, voxel_volume_ml
 from rankseg_rma.metrics import (
     IOU_THRESHOLDS,
     LesionMatch,
@@ -43,7 +43,7 @@ class ArmScores:
         matches: lesions by label.
         lits: counts for the LiTS challenge, when they are wanted.
         organ: voxels of the organ.
-        num_slices, num_voxels, spacing_mm, voxel_ml: the grid.
+        num_slices, num_voxels, spacing_mm, voxel_ml: the grid; shear_degrees: see `rankseg_rma.grid`.
         sha256: of the mask's file.
     """
 
@@ -59,6 +59,7 @@ class ArmScores:
     num_voxels: int = 0
     spacing_mm: tuple[float, ...] = ()
     voxel_ml: float = 0.0
+    shear_degrees: float = 0.0
     sha256: str = ""
 
 
@@ -88,6 +89,11 @@ class _View:
     affine: Any
     axis: int
     plan: ScorePlan
+
+    @property
+    def steps_mm(self) -> Any:
+        """(3, 3) step along each array axis, one per column: distances follow it on sheared grids too."""
+        return self.affine[:3, :3]
 
 
 def score_case(files: CaseFiles, plan: ScorePlan) -> CaseScores:
@@ -158,9 +164,10 @@ def score_mask(prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> Ar
     arm = ArmScores(
         num_slices=reference.array.shape[axis], num_voxels=reference.array.size, organ=_sum(pairs.overlaps(plan.organ)),
         spacing_mm=spacing_of(reference.affine), voxel_ml=voxel_volume_ml(reference.affine),
+        shear_degrees=shear_degrees(reference.affine[:3, :3]),
     )  # fmt: skip
     if plan.lits:
-        arm.lits = score_lits_case(view.prediction, view.reference, arm.spacing_mm)
+        arm.lits = score_lits_case(view.prediction, view.reference, view.steps_mm)
     structures = plan.structures
     if structures is None:
         structures = tuple(Structure(str(v), str(v), (v,), True, plan.tolerances_mm) for v in pairs.present)
@@ -206,16 +213,17 @@ def _measure(measured: Measured, structure: Structure, view: _View, arm: ArmScor
     plan, status = view.plan, measured.overlap.status
     prediction, reference = (np.isin(array, structure.members) for array in (view.prediction, view.reference))
     if status == "ok" and "surface" in plan.groups:
-        surface = measure_distances(prediction, reference, arm.spacing_mm, outside_is_foreground=plan.edge_is_inside)
+        surface = measure_distances(prediction, reference, view.steps_mm, outside_is_foreground=plan.edge_is_inside)
         measured = replace(measured, surface=surface)
-        if structure.tolerances_mm:
+        # Areas of surface elements are known for boxes only; `evaluate` names the sheared cases.
+        if structure.tolerances_mm and not arm.shear_degrees:
             areas = plan.areas_mm2[arm.spacing_mm]
             values = surface_dice(prediction, reference, arm.spacing_mm, structure.tolerances_mm, areas)
             measured = replace(measured, surface_dice=dict(zip(structure.tolerances_mm, values, strict=True)))
     wanted = structure.is_lesion and "lesion" in plan.groups
     if not wanted and status != "reference_empty":
         return measured
-    match = match_lesions(prediction, reference, arm.spacing_mm, connectivity=plan.connectivity, slice_axis=view.axis)
+    match = match_lesions(prediction, reference, view.steps_mm, connectivity=plan.connectivity, slice_axis=view.axis)
     if status == "reference_empty":
         arm.empty_references.append({
             "label": structure.key, "label_name": structure.name, "false_positive_voxels": measured.overlap.fp,

@@ -21,7 +21,7 @@ from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.plan import make_plan
 from rankseg_rma.evaluation.structures import CaseFiles, ScorePlan, Structure
 from rankseg_rma.files.volumes import list_volumes
-from rankseg_rma.grid import spacing_of
+from rankseg_rma.grid import shear_degrees, spacing_of
 from rankseg_rma.runs.outcome import Outcome
 from rankseg_rma.runs.parallel import choose_workers, run_cases
 from rankseg_rma.runs.progress import track
@@ -61,7 +61,8 @@ def evaluate_masks(
         for name, folder in arms.items()
     }
     grids = read_grids(reference_files[case_id] for case_id in chosen)
-    plan = make_plan(options, {spacing_of(grid.affine) for grid in grids.values()})
+    straight = [grid.affine for grid in grids.values() if not shear_degrees(grid.affine[:3, :3])]
+    plan = make_plan(options, {spacing_of(affine) for affine in straight})
     cases = pair_files(chosen, reference_files, files, options, outcome)
     missing = find_missing(chosen, files, arms, references, options, outcome)
     num_voxels = len(arms) * sum(prod(grids[case.reference].shape) for case in cases if case.reference in grids)
@@ -71,7 +72,7 @@ def evaluate_masks(
         outcome.failed |= {f"{decoder}/{case.case_id}": reason for decoder, reason in case.failed.items()}
         outcome.rounded += case.rounded
     structures = _fill_absent(results, plan)
-    outcome.notes += _describe_ghosts(results, structures)
+    outcome.notes += _describe_shear(results, plan) + _describe_ghosts(results, structures)
     if not structures and any(case.arms for case in results):
         advice = "Name the data set with --dataset."
         raise ValueError(wrong("evaluate", "label maps", "with a label above 0", "only empty masks", advice=advice))
@@ -82,6 +83,19 @@ def evaluate_masks(
 def _dead(case: CaseFiles) -> CaseScores:
     reason = "the process that scored it was killed, most likely for lack of memory; try --workers 1"
     return CaseScores(case.case_id, failed=dict.fromkeys(case.predictions, reason))
+
+
+def _describe_shear(results: Sequence[CaseScores], plan: ScorePlan) -> list[str]:
+    """Name the cases whose axes are not perpendicular, and what that means for their scores."""
+    angles = {case.case_id: max((arm.shear_degrees for arm in case.arms.values()), default=0.0) for case in results}
+    sheared = [f"{case_id} ({angle:.3g} degrees)" for case_id, angle in angles.items() if angle]
+    if not sheared:
+        return []
+    absent = "; surface Dice is not defined there and left empty: its areas are known for boxes only"
+    return [
+        f"warning: sheared grid, as of a tilted gantry: {', '.join(sheared)}; distances and volumes follow the whole "
+        f"affine{absent if 'surface' in plan.groups else ''}"
+    ]
 
 
 def _describe_ghosts(results: Sequence[CaseScores], structures: Sequence[Structure]) -> list[str]:

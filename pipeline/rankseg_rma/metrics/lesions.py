@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.metrics.masks import Box, bounding_box, require_mask, union_box
-from rankseg_rma.metrics.size import longest_diameters_mm, require_spacing
+from rankseg_rma.metrics.size import longest_diameters_mm
+from rankseg_rma.metrics.spacing import cell_size, require_spacing
 
 # A pair of lesions matches above a threshold, not at it.
 IOU_THRESHOLDS = (0.0, 0.1, 0.25, 0.5)
@@ -158,7 +159,7 @@ def label_components(mask: Any, connectivity: int) -> tuple[Any, int]:
 
 
 def match_lesions(
-    prediction: Any, reference: Any, spacing_mm: Sequence[float], *, connectivity: int, slice_axis: int
+    prediction: Any, reference: Any, spacing_mm: Any, *, connectivity: int, slice_axis: int
 ) -> LesionMatch:
     """Find the lesions of two masks and match them one to one.
 
@@ -172,7 +173,8 @@ def match_lesions(
     Args:
         prediction: (*spatial) bool, 2D or 3D; not modified.
         reference: same shape, bool; not modified.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: (axis,) voxel spacing in array-axis order, or (axis, axis) steps in mm of a sheared grid, one per
+            column; see `require_spacing`.
         connectivity: 26 or 6, see `label_components`.
         slice_axis: array axis across the slices, for the axial diameter; not used in 2D. In 2D a voxel is a pixel
             of 1 mm thickness.
@@ -186,10 +188,10 @@ def match_lesions(
     if prediction.shape != reference.shape:
         expected = f"of the reference's shape {reference.shape}"
         raise ValueError(wrong("match_lesions", "prediction", expected, prediction.shape))
-    require_spacing("match_lesions", spacing_mm, prediction.ndim)
+    spacing = require_spacing("match_lesions", spacing_mm, prediction.ndim)
     box = union_box(prediction, reference)
     sides = [label_components(mask[box], connectivity) for mask in (prediction, reference)]
-    tables = [_measure(labels, count, box, spacing_mm, slice_axis) for labels, count in sides]
+    tables = [_measure(labels, count, box, spacing, slice_axis) for labels, count in sides]
     pairs = _overlapping_pairs(sides, [table[0] for table in tables])
     chosen = [pairs[:, _match_above(pairs, threshold)] for threshold in IOU_THRESHOLDS]
     predictions, references = (_lesions(table, pairs, chosen, side) for side, table in enumerate(tables))
@@ -231,17 +233,15 @@ def recall_by_volume(matches: Sequence[LesionMatch], k: int) -> list[VolumeRecal
     return [VolumeRecall(name, n, tp, _ratio(tp, n)) for name, (n, tp) in zip(VOLUME_BIN_NAMES, counts, strict=True)]
 
 
-def _measure(
-    labels: Any, count: int, box: Box, spacing_mm: Sequence[float], slice_axis: int
-) -> tuple[Any, Any, Any, Any]:
+def _measure(labels: Any, count: int, box: Box, spacing: Any, slice_axis: int) -> tuple[Any, Any, Any, Any]:
     """Voxels, volume in mL, diameter in mm and centroid of every label, in arrays with one row per label."""
-    diameter_mm = longest_diameters_mm(labels, count, spacing_mm, slice_axis)
+    diameter_mm = longest_diameters_mm(labels, count, spacing, slice_axis)
     if not count:
         return np.zeros(0, np.int64), np.zeros(0), diameter_mm, np.zeros((0, len(box)))
     found = cc3d.statistics(labels, no_slice_conversion=True)
     voxels = found["voxel_counts"][1:].astype(np.int64)
     centroid = found["centroids"][1:] + [side.start for side in box]
-    return voxels, voxels * (float(np.prod(spacing_mm)) / 1000), diameter_mm, centroid
+    return voxels, voxels * (cell_size(spacing) / 1000), diameter_mm, centroid
 
 
 def _overlapping_pairs(sides: Sequence[tuple[Any, int]], voxels: Sequence[Any]) -> Any:

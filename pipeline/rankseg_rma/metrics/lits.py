@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from rankseg_rma.checks import wrong
 from rankseg_rma.metrics.masks import as_label_map, union_box
 from rankseg_rma.metrics.overlap import Overlap
-from rankseg_rma.metrics.size import require_spacing
+from rankseg_rma.metrics.spacing import place_points, require_spacing
 
 DETECTION_IOU = (0.0, 0.5)
 # The script's stand-in for what is not defined.
@@ -98,7 +98,7 @@ class _Link:
 
 
 def score_lits_case(
-    prediction_label_map: Any, reference_label_map: Any, spacing_mm: Sequence[float], *, liver: int = 1, tumour: int = 2
+    prediction_label_map: Any, reference_label_map: Any, spacing_mm: Any, *, liver: int = 1, tumour: int = 2
 ) -> LitsCase:
     """Count and measure one case for `summarise_lits`.
 
@@ -110,7 +110,8 @@ def score_lits_case(
             counts, because ties and one oddity of the script hang on the order of the lesions. (Beyond 255 reference
             lesions in a case the script also mixes up their numbers, which are 8 bits wide; this does not.)
         reference_label_map: same shape, integers.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: (axis,) voxel spacing in array-axis order, or (axis, axis) steps in mm of a sheared grid, one per
+            column; see `require_spacing`.
         liver: label of the liver; every label from it on counts as liver.
         tumour: label of the tumours, above that of the liver.
     Raises:
@@ -257,7 +258,7 @@ def _dice(counts: Overlap, both_empty: float) -> float:
     return 2 * counts.tp / size if size else both_empty
 
 
-def _score_lesions(tumours: Sequence[Any], spacing_mm: Any) -> dict[str, Any]:
+def _score_lesions(tumours: Sequence[Any], spacing: Any) -> dict[str, Any]:
     """The fields of `LitsCase` that are about lesions."""
     (prediction, num_predictions), (reference, num_references) = (ndimage.label(mask) for mask in tumours)
     links, shared = _link_lesions(prediction, reference)
@@ -266,7 +267,7 @@ def _score_lesions(tumours: Sequence[Any], spacing_mm: Any) -> dict[str, Any]:
     found = [np.flatnonzero(iou > threshold) for threshold in DETECTION_IOU]
     official = [_detect_by_script(links, shared, threshold) for threshold in DETECTION_IOU]
     wanted = sorted({*official[1][1], *found[1].tolist()})
-    measured = _compare_links(prediction, reference, links, wanted, spacing_mm)
+    measured = _compare_links(prediction, reference, links, wanted, spacing)
     return {
         "num_references": num_references,
         "num_predictions": num_predictions,
@@ -335,7 +336,7 @@ def _detect_by_script(links: Sequence[_Link], shared: Any, threshold: float) -> 
 
 
 def _compare_links(
-    prediction: Any, reference: Any, links: Sequence[_Link], wanted: Sequence[int], spacing_mm: Any
+    prediction: Any, reference: Any, links: Sequence[_Link], wanted: Sequence[int], spacing: Any
 ) -> dict[int, LitsObject]:
     """Measure the wanted links, each in its own box."""
     numbered = []
@@ -349,16 +350,16 @@ def _compare_links(
     for k in wanted:
         sides = zip(boxes[0][k], boxes[1][k], strict=True)
         box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in sides)
-        measured[k] = _compare(numbered[0][box] == k + 1, numbered[1][box] == k + 1, spacing_mm)
+        measured[k] = _compare(numbered[0][box] == k + 1, numbered[1][box] == k + 1, spacing)
     return measured
 
 
-def _compare(prediction: Any, reference: Any, spacing_mm: Any) -> LitsObject:
+def _compare(prediction: Any, reference: Any, spacing: Any) -> LitsObject:
     """Counts and surface distances of two bool masks, outside of which is background."""
     counts = _count(prediction, reference)
     if not (counts.num_prediction and counts.num_reference):
         return LitsObject(counts, nan, nan, nan)
-    surfaces = [np.argwhere(_border(mask)) * spacing_mm for mask in (prediction, reference)]
+    surfaces = [place_points(np.argwhere(_border(mask)), spacing) for mask in (prediction, reference)]
     pooled = np.concatenate(
         [cKDTree(surfaces[k], balanced_tree=False).query(surfaces[1 - k], workers=1)[0] for k in (0, 1)]
     )

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.metrics.spacing import place_points, require_spacing
 
 RECIST_MAX_LESIONS = 5
 RECIST_MAX_PER_ORGAN = 2
@@ -16,14 +17,15 @@ RECIST_MAX_PER_ORGAN = 2
 MAX_CORNERS_PAIRWISE = 64
 
 
-def longest_diameter_mm(mask: Any, spacing_mm: Sequence[float], axis: int) -> float:
+def longest_diameter_mm(mask: Any, spacing_mm: Any, axis: int) -> float:
     """Largest in-plane distance between two points of a mask, over its slices.
 
     Everything in the mask counts as one object: label components first for the diameter of one lesion.
 
     Args:
         mask: (*spatial) bool, 2D or 3D.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: (axis,) voxel spacing in array-axis order, or (axis, axis) steps in mm of a sheared grid, one per
+            column; see `require_spacing`.
         axis: array axis across the slices; not used in 2D, where the mask is one slice.
     Returns:
         Diameter in mm between corners of pixels, so that a single pixel has the length of its diagonal. NaN for an
@@ -40,7 +42,7 @@ def longest_diameter_mm(mask: Any, spacing_mm: Sequence[float], axis: int) -> fl
     return float(longest_diameters_mm(mask.view(np.uint8), 1, spacing_mm, axis)[0])
 
 
-def longest_diameters_mm(labels: Any, count: int, spacing_mm: Sequence[float], axis: int) -> Any:
+def longest_diameters_mm(labels: Any, count: int, spacing_mm: Any, axis: int) -> Any:
     """As `longest_diameter_mm`, for every label of a labelled volume in one pass.
 
     Only the outermost pixels of every row can be ends of a diameter; and a slice is searched only where its bounding
@@ -49,7 +51,8 @@ def longest_diameters_mm(labels: Any, count: int, spacing_mm: Sequence[float], a
     Args:
         labels: (*spatial) integers, 2D or 3D: 0 is background, 1 to ``count`` are the objects.
         count: number of objects.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: (axis,) voxel spacing in array-axis order, or (axis, axis) steps in mm of a sheared grid, one per
+            column; see `require_spacing`.
         axis: array axis across the slices; not used in 2D.
     Returns:
         (count,) float64 diameters in mm; NaN where a label has no voxel.
@@ -59,13 +62,14 @@ def longest_diameters_mm(labels: Any, count: int, spacing_mm: Sequence[float], a
     labels = np.asarray(labels)
     spacing = require_spacing("longest_diameters_mm", spacing_mm, labels.ndim)
     if labels.ndim == 2:
-        labels, spacing, axis = labels[np.newaxis], np.array([1.0, *spacing]), 0
-    if not -labels.ndim <= axis < labels.ndim:
+        planes, in_plane = np.ascontiguousarray(labels)[np.newaxis], spacing
+    elif -labels.ndim <= axis < labels.ndim:
+        planes, in_plane = np.ascontiguousarray(np.moveaxis(labels, axis, 0)), _in_plane(spacing, axis)
+    else:
         raise ValueError(wrong("longest_diameters_mm", "axis", f"an axis of {labels.ndim} axes", axis))
-    planes = np.ascontiguousarray(np.moveaxis(labels, axis, 0))
     longest = np.zeros(count + 1)
     if planes.any():
-        _longest_in_groups(longest, len(planes), _row_extremes(planes), np.delete(spacing, axis))
+        _longest_in_groups(longest, len(planes), _row_extremes(planes), in_plane)
     return np.where(longest[1:] > 0, longest[1:], nan)
 
 
@@ -101,18 +105,11 @@ def recist_sum_mm(diameters_mm: Sequence[float], organs: Sequence[Hashable], *, 
     return sum(chosen, 0.0)
 
 
-def require_spacing(function: str, spacing_mm: Sequence[float], ndim: int) -> Any:
-    """Return the spacing as (ndim,) float64 when it fits an array of 2 or 3 axes.
-
-    Raises:
-        ValueError: another number of axes, or spacings that are not finite and positive.
-    """
-    if ndim not in (2, 3):
-        raise ValueError(wrong(function, "array", "of 2 or 3 axes", f"{ndim} axes"))
-    spacing = np.asarray(spacing_mm, np.float64)
-    if spacing.shape != (ndim,) or not (np.isfinite(spacing) & (spacing > 0)).all():
-        raise ValueError(wrong(function, "spacing_mm", f"{ndim} positive numbers in mm", spacing_mm))
-    return spacing
+def _in_plane(spacing: Any, axis: int) -> Any:
+    """Spacing of the two axes of a slice, or its (2, 2) steps where these two are not perpendicular."""
+    kept = np.delete(spacing, axis, axis=-1)
+    # A rotation of the plane into two coordinates leaves every distance as it is.
+    return kept if spacing.ndim == 1 else require_spacing("longest_diameters_mm", np.linalg.qr(kept)[1], 2)
 
 
 def _row_extremes(planes: Any) -> tuple[Any, Any, Any, Any]:
@@ -139,7 +136,7 @@ def _row_extremes(planes: Any) -> tuple[Any, Any, Any, Any]:
     return group, row, np.minimum.reduceat(low, start), np.maximum.reduceat(high, start)
 
 
-def _longest_in_groups(longest: Any, num_slices: int, extremes: tuple[Any, Any, Any, Any], spacing_mm: Any) -> None:
+def _longest_in_groups(longest: Any, num_slices: int, extremes: tuple[Any, Any, Any, Any], spacing: Any) -> None:
     """Raise ``longest`` (one entry per label) to the largest diameter of the label's slices."""
     group, row, low, high = extremes
     group, start = np.unique(group, return_index=True)
@@ -147,20 +144,28 @@ def _longest_in_groups(longest: Any, num_slices: int, extremes: tuple[Any, Any, 
     label = group // num_slices
     height = row[stop - 1] + 1 - row[start]
     width = np.maximum.reduceat(high, start) - np.minimum.reduceat(low, start)
-    bound_mm = np.hypot(height * spacing_mm[0], width * spacing_mm[1])
+    bound_mm = _diagonals_mm(height, width, spacing)
     exact = (height == 1) | (width == 1)
     np.maximum.at(longest, label[exact], bound_mm[exact])
     searched = np.flatnonzero(~exact)
     for k in searched[np.argsort(-bound_mm[searched], kind="stable")]:
         if bound_mm[k] > longest[label[k]]:
             part = slice(start[k], stop[k])
-            found_mm = _farthest_corners_mm(row[part], low[part], high[part], spacing_mm)
+            found_mm = _farthest_corners_mm(row[part], low[part], high[part], spacing)
             longest[label[k]] = max(longest[label[k]], found_mm)
 
 
-def _farthest_corners_mm(row: Any, low: Any, high: Any, spacing_mm: Any) -> float:
+def _diagonals_mm(height: Any, width: Any, spacing: Any) -> Any:
+    """Longest diagonal of boxes of so many rows and columns."""
+    if spacing.ndim == 1:
+        return np.hypot(height * spacing[0], width * spacing[1])
+    both = [place_points(np.stack([height, side], axis=1), spacing) for side in (width, -width)]
+    return np.maximum(*(np.hypot(*points.T) for points in both))
+
+
+def _farthest_corners_mm(row: Any, low: Any, high: Any, spacing: Any) -> float:
     corners = np.stack([np.concatenate([row, row + 1] * 2), np.concatenate([low, low, high, high])], axis=1)
-    points = corners * spacing_mm
+    points = place_points(corners, spacing)
     if len(points) > MAX_CORNERS_PAIRWISE:
         points = points[ConvexHull(points).vertices]
     difference = points[:, np.newaxis] - points

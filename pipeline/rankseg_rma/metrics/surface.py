@@ -7,6 +7,9 @@ Two surfaces are in use, and each score keeps to its own:
 
 Both are looked up in one way: a neighbour within a few voxels is found by trying the nearest positions in turn, what
 lies farther by a k-d tree. Only the box around the two masks is visited.
+
+Distances are right on every grid; of a sheared one (a tilted gantry) they need its whole matrix. Areas of surface
+elements are known for boxes only, so that surface Dice is not defined there.
 """
 
 from collections.abc import Sequence
@@ -21,11 +24,12 @@ from scipy.spatial import cKDTree
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.metrics.masks import require_mask, union_box
+from rankseg_rma.metrics.spacing import layer_distances_mm, place_points, require_spacing
 
 # Bits of a voxel that says of both masks at once whether it belongs to them.
 PREDICTION, REFERENCE = 1, 2
-# Reach of the search by position, in units of the finest spacing: farther needs the tree less often, but tries more
-# positions (up to 4 / 3 pi reach^3) in vain. Six to fourteen take about the same time.
+# Reach of the search by position, in units of the finest spacing (of layers, on a sheared grid): farther needs the
+# tree less often, but tries more positions (up to 4 / 3 pi reach^3) in vain. Six to fourteen take about the same time.
 NEAR_VOXELS = 8
 
 
@@ -77,14 +81,15 @@ class SurfaceDistances:
 
 
 def measure_distances(
-    prediction: Any, reference: Any, spacing_mm: Sequence[float], *, outside_is_foreground: bool
+    prediction: Any, reference: Any, spacing_mm: Any, *, outside_is_foreground: bool
 ) -> SurfaceDistances:
     """Measure the distances between the borders of two masks, both ways.
 
     Args:
         prediction: (*spatial) bool, 2D or 3D; not modified.
         reference: same shape, bool; not modified.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: (axis,) voxel spacing in array-axis order, or (axis, axis) steps in mm of a sheared grid, one per
+            column; see `require_spacing`.
         outside_is_foreground: whether a voxel at the volume's edge counts as surrounded on that side (as in the
             evaluation of CHAOS) or is a border voxel (as in MONAI and medpy).
     Returns:
@@ -97,7 +102,7 @@ def measure_distances(
         border is that of the 18-neighbourhood, ours that of MONAI, medpy and CHAOS.
     """
     prediction, reference = crop_to_union(prediction, reference)
-    spacing = _checked_spacing("measure_distances", spacing_mm, prediction.ndim)
+    spacing = require_spacing("measure_distances", spacing_mm, prediction.ndim)
     fill = PREDICTION | REFERENCE if outside_is_foreground else 0
     marks = _borders(_stack(prediction, reference, fill))
     (_, to_reference), (_, to_prediction) = _nearest_both_ways(marks, spacing, inf)
@@ -107,7 +112,7 @@ def measure_distances(
 def surface_dice(
     prediction: Any,
     reference: Any,
-    spacing_mm: Sequence[float],
+    spacing_mm: Any,
     tolerances_mm: Sequence[float],
     area_of_code_mm2: Any,
 ) -> tuple[float, ...]:
@@ -116,7 +121,7 @@ def surface_dice(
     Args:
         prediction: (*spatial) bool, 2D or 3D; not modified.
         reference: same shape, bool; not modified.
-        spacing_mm: voxel spacing in array-axis order.
+        spacing_mm: voxel spacing in array-axis order; of a sheared grid there is no surface Dice.
         tolerances_mm: largest distances that count as agreement. A distance is compared in single precision, the
             precision of a spacing on disk, so that five voxels of 0.8 mm are within 4 mm.
         area_of_code_mm2: (256,) area of the surface element of every 2 x 2 x 2 neighbourhood, whose code is
@@ -125,13 +130,16 @@ def surface_dice(
     Returns:
         One value in [0, 1] per tolerance; NaN when either mask is empty. Outside the volume counts as background.
     Raises:
-        ValueError: dtype, shapes, spacing, tolerances or table differ from the above.
+        ValueError: dtype, shapes, spacing, tolerances or table differ from the above, or the grid is sheared.
     Source:
         Nikolov et al. 2018, arXiv 1809.04430; equal to MONAI's ``compute_surface_dice(..., use_subvoxels=True)``,
         except that MONAI scores one empty mask as 0.
     """
     prediction, reference = crop_to_union(prediction, reference)
-    spacing = _checked_spacing("surface_dice", spacing_mm, prediction.ndim)
+    spacing = require_spacing("surface_dice", spacing_mm, prediction.ndim)
+    if spacing.ndim != 1:
+        advice = "Surface areas are known for boxes only: resample both masks to a grid without shear."
+        raise ValueError(wrong("surface_dice", "spacing_mm", "of perpendicular axes", spacing.tolist(), advice=advice))
     area_of_code = _checked_areas(area_of_code_mm2, spacing)
     tolerances = np.asarray(tolerances_mm, np.float64)
     if tolerances.ndim != 1 or not (np.isfinite(tolerances) & (tolerances >= 0)).all():
@@ -231,7 +239,7 @@ def _codes(inside: Any, place: Any, bit: int) -> Any:
     return code
 
 
-def _nearest_both_ways(marks: Any, spacing_mm: Any, limit_mm: float) -> list[tuple[Any, Any]]:
+def _nearest_both_ways(marks: Any, spacing: Any, limit_mm: float) -> list[tuple[Any, Any]]:
     """Nearest distances between the positions of ``marks`` that have either bit.
 
     Returns:
@@ -244,28 +252,28 @@ def _nearest_both_ways(marks: Any, spacing_mm: Any, limit_mm: float) -> list[tup
     if not (first.size and second.size):
         return [(first, np.empty(0)), (second, np.empty(0))]
     return [
-        (first, _nearest(marks, first, second, REFERENCE, spacing_mm, limit_mm)),
-        (second, _nearest(marks, second, first, PREDICTION, spacing_mm, limit_mm)),
+        (first, _nearest(marks, first, second, REFERENCE, spacing, limit_mm)),
+        (second, _nearest(marks, second, first, PREDICTION, spacing, limit_mm)),
     ]
 
 
-def _nearest(marks: Any, places: Any, targets: Any, bit: int, spacing_mm: Any, limit_mm: float) -> Any:
-    near_mm = min(NEAR_VOXELS * spacing_mm.min(), limit_mm)
+def _nearest(marks: Any, places: Any, targets: Any, bit: int, spacing: Any, limit_mm: float) -> Any:
+    near_mm = min(NEAR_VOXELS * layer_distances_mm(spacing).min(), limit_mm)
     found_mm = np.full(len(places), inf)
-    offsets, distances_mm = _shells(spacing_mm, near_mm)
+    offsets, distances_mm = _shells(spacing, near_mm)
     solid = marks.reshape((1,) * (3 - marks.ndim) + marks.shape)
     _search_shells(solid, places, np.uint8(bit), offsets, distances_mm, found_mm)
     far = np.flatnonzero(np.isinf(found_mm))
     if far.size and near_mm < limit_mm:
-        found_mm[far] = _query_tree(marks.shape, places[far], targets, spacing_mm, limit_mm)
+        found_mm[far] = _query_tree(marks.shape, places[far], targets, spacing, limit_mm)
     return found_mm
 
 
-def _shells(spacing_mm: Any, reach_mm: float) -> tuple[Any, Any]:
+def _shells(spacing: Any, reach_mm: float) -> tuple[Any, Any]:
     """All steps of at most ``reach_mm``, nearest first: (step, 3) int64 and (step,) float64 lengths in mm."""
-    reach = np.floor(reach_mm / spacing_mm * (1 + 1e-9)).astype(np.int64)
+    reach = np.floor(reach_mm / layer_distances_mm(spacing) * (1 + 1e-9)).astype(np.int64)
     steps = np.stack([axis.ravel() for axis in np.meshgrid(*(np.arange(-n, n + 1) for n in reach))], axis=1)
-    length_mm = np.sqrt(np.square(steps * spacing_mm).sum(axis=1))
+    length_mm = np.sqrt(np.square(place_points(steps, spacing)).sum(axis=1))
     order = np.argsort(length_mm, kind="stable")
     order = order[length_mm[order] <= reach_mm]
     return np.pad(steps, ((0, 0), (3 - steps.shape[1], 0)))[order], length_mm[order]
@@ -285,9 +293,11 @@ def _search_shells(marks, places, bit, offsets, distances_mm, found_mm):  # type
                 break
 
 
-def _query_tree(shape: tuple[int, ...], places: Any, targets: Any, spacing_mm: Any, limit_mm: float) -> Any:
+def _query_tree(shape: tuple[int, ...], places: Any, targets: Any, spacing: Any, limit_mm: float) -> Any:
     """Distances in mm from flat positions to the nearest target, infinite beyond the limit."""
-    start_mm, end_mm = (np.stack(np.unravel_index(flat, shape), axis=1) * spacing_mm for flat in (places, targets))
+    start_mm, end_mm = (
+        place_points(np.stack(np.unravel_index(flat, shape), axis=1), spacing) for flat in (places, targets)
+    )
     # A tree that halves space, not the list of points, answers two to four times faster on a surface.
     tree = cKDTree(end_mm, leafsize=32, compact_nodes=False, balanced_tree=False)
     return tree.query(start_mm, distance_upper_bound=limit_mm, workers=1)[0]
@@ -295,13 +305,6 @@ def _query_tree(shape: tuple[int, ...], places: Any, targets: Any, spacing_mm: A
 
 def _percentile_95(distances_mm: Any) -> float:
     return float(np.percentile(distances_mm, 95)) if distances_mm.size else nan
-
-
-def _checked_spacing(function: str, spacing_mm: Sequence[float], ndim: int) -> Any:
-    spacing = np.asarray(spacing_mm, np.float64)
-    if spacing.shape != (ndim,) or not (np.isfinite(spacing) & (spacing > 0)).all():
-        raise ValueError(wrong(function, "spacing_mm", f"{ndim} finite numbers above 0 mm", spacing_mm))
-    return spacing
 
 
 def _checked_areas(area_of_code: Any, spacing_mm: Any) -> Any:

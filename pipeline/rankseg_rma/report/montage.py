@@ -45,6 +45,7 @@ class MontageCase:
         masks: (x, y, z) bool, "reference" first, then one or two decoders.
         spacing_mm: size of a voxel.
         place: voxel that the three planes pass through.
+        voxel_ml: volume of a voxel, less than the product of the sizes where the grid is sheared.
         grey: what the grey values are, for the key, for example "window -160 to 240 HU".
     """
 
@@ -53,6 +54,7 @@ class MontageCase:
     masks: Mapping[str, Any]
     spacing_mm: tuple[float, float, float]
     place: tuple[int, int, int]
+    voxel_ml: float
     grey: str = ""
 
 
@@ -259,8 +261,7 @@ def _draw_scale_bar(axes: Axes, half_mm: float) -> None:
 
 def _describe_errors(case: MontageCase, name: str) -> str:
     reference, prediction = next(iter(case.masks.values())), case.masks[name]
-    voxel_ml = float(np.prod(case.spacing_mm)) / 1000
-    too_much, missed = ((part.sum() * voxel_ml) for part in (prediction & ~reference, reference & ~prediction))
+    too_much, missed = ((part.sum() * case.voxel_ml) for part in (prediction & ~reference, reference & ~prediction))
     return f"errors of {_shorten(name)}\n{too_much:.3g} mL too much, {missed:.3g} mL missed"
 
 

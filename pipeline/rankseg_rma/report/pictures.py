@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankseg_rma.grid import spacing_of
+from rankseg_rma.grid import spacing_of, voxel_volume_ml
 from rankseg_rma.report.examples import Choice, CohortFiles, decoders_of, read_example
 from rankseg_rma.report.page import PagePicture, ViewerCase
 from rankseg_rma.report.viewer import pack_for_viewer
@@ -48,8 +48,9 @@ def find_pictures(
         try:
             example = read_example(choice, tables, files, window, pictures.notes)
             title, spacing_mm = _title(tables, choice), spacing_of(example.affine)
+            voxel_ml = voxel_volume_ml(example.affine)
             place = find_place(example.masks, spacing_mm, choice.kind)
-            montage = MontageCase(title, example.image, example.masks, spacing_mm, place, example.grey)
+            montage = MontageCase(title, example.image, example.masks, spacing_mm, place, voxel_ml, example.grey)
             alt = f"Axial, coronal and sagittal plane of {title}: contours of {', '.join(example.masks)}, and errors"
             pictures.montages.append(PagePicture(title, choice.kind, montage_url(draw_montage(montage)), alt))
             if len(pictures.viewer_cases) < num_viewer_cases:
