@@ -1,5 +1,8 @@
 """Fixtures shared by all tests: every backend, and the real data."""
 
+import share_cores  # noqa: F401  before NumPy and torch, which read the environment once
+
+# isort: split
 import importlib.util
 import os
 import sys

@@ -1,13 +1,13 @@
 """Cases in parallel processes, in order, few at a time; a worker that dies costs its own case only."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.runs.cores import count_cores, share_threads, take_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,8 +19,7 @@ def choose_workers(num_cases: int, num_voxels: int, given: int | None) -> int:
     """Number of processes: what the user gave, else one per core when there is enough to do."""
     if given is not None:
         return min(given, num_cases)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cores, num_cases), 1) if num_voxels > _WORTH_STARTING_VOXELS else 1
+    return max(min(count_cores(), num_cases), 1) if num_voxels > _WORTH_STARTING_VOXELS else 1
 
 
 def run_cases(work: Callable[[T], R], cases: Sequence[T], workers: int, on_death: Callable[[T], R]) -> Iterator[R]:
@@ -68,7 +67,8 @@ def _say_hello(value: int) -> int:
 
 def _run_pool(work: Callable[[T], R], cases: Sequence[T], workers: int) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    share = (share_threads(workers),)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=take_threads, initargs=share) as pool:
         waiting: list[Future[R]] = []
         try:
             for case in cases:

@@ -11,6 +11,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.runs.cores import share_threads
 
 # Validation of a large data set on one slow process must not end the others.
 _PATIENCE = timedelta(hours=6)
@@ -24,6 +25,28 @@ def num_processes() -> int:
 def rank() -> int:
     """Which of them this one is, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def num_local_processes() -> int:
+    """How many of them run on this machine; all of them where the launcher does not say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or num_processes())
+
+
+def share_cores() -> str:
+    """Give this process its share of the machine's cores; one process alone keeps what torch chose.
+
+    OMP_NUM_THREADS wins where it is set; torchrun sets it to 1 unless the user did.
+
+    Returns:
+        What was chosen, for the reader; empty for one process.
+    """
+    processes = num_local_processes()
+    if processes == 1:
+        return ""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(share_threads(processes))
+    source = " as OMP_NUM_THREADS says" if "OMP_NUM_THREADS" in os.environ else "; OMP_NUM_THREADS changes that"
+    return f"{processes} processes on this machine with {torch.get_num_threads()} threads each{source}"
 
 
 def is_first_process() -> bool:

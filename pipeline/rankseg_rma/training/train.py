@@ -40,7 +40,7 @@ def train_network(
         entries: entries of the train config to replace, such as max_epochs; None keeps the config's value.
     """
     from rankseg_rma.networks import network_config
-    from rankseg_rma.training.distributed import is_first_process
+    from rankseg_rma.training.distributed import is_first_process, share_cores
     from rankseg_rma.training.losses import loss_config
 
     settings = settings_of(recipe)
@@ -64,8 +64,11 @@ def train_network(
     chosen = {key: value for key, value in settings.items() if key not in NOT_ENTRIES and value is not None}
     chosen = {RENAMED.get(key, key): value for key, value in chosen.items()}
     chosen |= {"network_def": definition, "loss": criterion, **given}
+    threads = share_cores()
     _train(out, root, dataset, card, datalist, chosen)
-    return _report(out, datalist) if is_first_process() else Outcome(out)
+    outcome = _report(out, datalist) if is_first_process() else Outcome(out)
+    outcome.notes += [threads] if threads and is_first_process() else []
+    return outcome
 
 
 def _require_dimensions(definition: dict[str, Any], network: str, kind: str) -> None:
