@@ -28,7 +28,7 @@ def train_and_test(card, root, folder, dims):
                folder / "scores")  # fmt: skip
     with (folder / "scores" / "test_summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    found = {(row["decoder"], row["unit"], row["score"]): row["value"] for row in rows}
+    found = {(row["decoder"], row["score_over"], row["score"]): row["value"] for row in rows}
     assert all(0 <= float(value) <= 1 for key, value in found.items() if key[2].startswith("m") and value)
     assert "mIoU^I" in said
     return {decoder for decoder, _, _ in found} - {"", "probabilities"}, {unit for _, unit, _ in found}

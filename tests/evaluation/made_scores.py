@@ -53,7 +53,7 @@ def counted(rows, metric="dice", label="2", decoder="rma"):
 def expected_table(arm, volumes, scores=(0.9, 0.8), metric="dice", unit="volume"):
     return pandas.DataFrame([
         {"case_id": case_id, "label": "2", "decoder": arm, "expected_score": score, "expected_volume_ml": volume,
-         "metric": metric, "unit": unit, "temperature": 1.0}
+         "metric": metric, "score_over": unit, "temperature": 1.0}
         for case_id, volume, score in zip("ab", volumes, scores, strict=True)
     ])  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_every_arm_of_the_advice(tmp_path):
     probs[0, 0], probs[0, 1:11], reference[0] = 0.9, 0.3, 1
     case = read_case(tmp_path, probs, reference)
     rows = advise._score(case, 0.2, {"volume": (0.5,), "slice": (0.2,)}, "dice", "axial", ["tumour"])
-    found = indexed(rows, "unit", "decoder")
+    found = indexed(rows, "score_over", "decoder")
     poor = 2 / 12  # eleven marked, one true
     values = {"argmax": (1, 1), "rma": (1, 1), "rma_untempered": (poor, poor), "threshold": (1, poor)}
     for arm, pair in values.items():
@@ -130,10 +130,10 @@ def test_answer_in_words(gains, words):
     cases = {f"c_{k}": 0.5 + gain for k, gain in enumerate(gains)}
     same = dict.fromkeys(cases, 0.5)
     arms = {"argmax": same, "rma": cases, "rma_untempered": same, "threshold": same}
-    scores = frame({("1", arm): column for arm, column in arms.items()}).assign(unit="volume")
+    scores = frame({("1", arm): column for arm, column in arms.items()}).assign(score_over="volume")
     rows = advise._compare(scores, "dice", None, False)
     assert [row["arm"] for row in rows] == ["rma", "rma_untempered", "threshold"]
-    assert all(row["unit"] == "volume" and row["score_unit"] == "1" and row["optimised"] for row in rows)
+    assert all(row["score_over"] == "volume" and row["unit"] == "1" and row["optimised"] for row in rows)
     lines = advice.word_advice(pandas.DataFrame(rows), scores, [0.8, 1.25], "dice", len(cases))
     assert any(line.startswith(words) for line in lines)
     assert lines[0].startswith(f"{len(cases)} cases of {len(cases)} patients; temperature 0.800 to 1.250")

@@ -82,7 +82,7 @@ def test_metrics_without_a_direction_are_not_compared_and_the_optimised_is_marke
     ],
 )
 def test_metric_that_was_optimised(told, metric):
-    assert comparison.optimised_metric(pandas.DataFrame(told, columns=["metric", "unit"])) == metric
+    assert comparison.optimised_metric(pandas.DataFrame(told, columns=["metric", "score_over"])) == metric
 
 
 @pytest.mark.parametrize("through", ["comparison", "advise"])
@@ -94,7 +94,7 @@ def test_twins_are_one_patient(through):
     def row(cluster):
         if through == "comparison":
             return pair_rows(scores, rule(cluster=cluster))[0]
-        return advise._compare(scores.assign(unit="volume"), "dice", cluster, False)[0]
+        return advise._compare(scores.assign(score_over="volume"), "dice", cluster, False)[0]
 
     alone, paired = row(None), row("pair")
     six = compare_pairs([0.5] * 6, [0.5 + gain for gain in gains], clusters=None, better="higher",

@@ -27,6 +27,6 @@ def pretend(monkeypatch, run_folder, kind, predict):
     )
 
 
-def indexed(folder, name="test_summary.csv", keys=("unit", "decoder", "score")):
+def indexed(folder, name="test_summary.csv", keys=("score_over", "decoder", "score")):
     table = read_rows(folder / name)
     return table[table["decoder"].notna()].set_index(list(keys))

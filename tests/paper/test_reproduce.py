@@ -115,7 +115,7 @@ def test_every_row_runs(name, roots, out, monkeypatch):
     assert config["network_def"] == network_config(NETWORKS[name.rsplit("_", 1)[1]])
     assert config["learning_rate"] == recipe.learning_rate and config["batch_size"] == 2
 
-    summary = read_rows(tested / "test_summary.csv").set_index(["unit", "decoder", "score"])
+    summary = read_rows(tested / "test_summary.csv").set_index(["score_over", "decoder", "score"])
     argmax, rma = (summary.loc[(row.unit, decoder, "miou_i")] for decoder in row.decoders.values())
     table = read_rows(out / "reproduce.csv").set_index("quantity")
     published = [points / 100 for points in PUBLISHED[name]]
@@ -173,9 +173,9 @@ def test_folds_are_one_data_set(roots, out, tiny, monkeypatch):
     values, pooled = [], {decoder: np.zeros(3) for decoder in ("argmax", "rma_slice")}
     for fold in range(5):
         folder = out / "test" / f"fold_{fold}"
-        items = read_rows(folder / "items.csv").query("unit == 'slice'")
+        items = read_rows(folder / "items.csv").query("score_over == 'slice'")
         values.append(items.groupby(["decoder", "case_id"])["miou"].mean().unstack("decoder"))
-        classes = read_rows(folder / "classes.csv").query("unit == 'slice' and label == '1'")
+        classes = read_rows(folder / "classes.csv").query("score_over == 'slice' and label == '1'")
         for decoder, part in classes.groupby("decoder"):
             pooled[decoder] += part[["tp", "fp", "fn"]].sum().to_numpy()
     cases = pandas.concat(values)

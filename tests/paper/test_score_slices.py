@@ -108,7 +108,7 @@ def test_slices_by_hand(store):
     # Both are one patient, who is resampled as a whole.
     assert (summary["num_patients"] == 1).all() and (summary["num_cases"] == 2).all()
     assert (summary.loc["slice", "num_images"] == 3).all()
-    items = indexed(store / "out", "items.csv", ("unit", "decoder", "case_id"))
+    items = indexed(store / "out", "items.csv", ("score_over", "decoder", "case_id"))
     assert items.loc[("slice", "argmax", "p_1"), "slice_index"].tolist() == [3, 10]
     assert items.loc["slice", "seconds"].isna().all() and (items.loc["volume", "seconds"] >= 0).all()
     assert (items.loc["slice", "num_voxels"] == 4).all()  # the crop

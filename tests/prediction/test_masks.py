@@ -108,7 +108,7 @@ def test_slice_units_use_the_affine(masks, tmp_path):
     volume = read_volume(masks / "probabilities" / "phantom_001.nii.gz")
     labels = RMADecoder("iou", unit="slice", slice_axis=2)(np.ascontiguousarray(volume.array)).labels
     np.testing.assert_array_equal(read_volume(tmp_path / "rma" / "phantom_001.nii.gz").array, labels)
-    assert set(pandas.read_csv(tmp_path / "inference.csv")["unit"]) == {"slice"}
+    assert set(pandas.read_csv(tmp_path / "inference.csv")["score_over"]) == {"slice"}
 
 
 def test_other_formats_give_the_same_mask(work, masks, tmp_path):

@@ -13,8 +13,9 @@ from rankseg_rma.cli import app
 from rankseg_rma.report.page import PageChart, PageContent, PagePicture, ViewerCase, make_verdict, render_page
 from rankseg_rma.report.viewer import load_viewer
 from rankseg_rma.report.wording import write_interval, write_quantity
+from rankseg_rma.tables.dictionary import COLUMNS
 from rankseg_rma.tables.frames import Tables
-from rankseg_rma.tables.store import read_rows, write_csv
+from rankseg_rma.tables.store import read_rows, write_table
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
@@ -355,5 +356,5 @@ def test_demo_ends_with_a_page(tmp_path):
 
 def test_rows_keep_odd_names(tmp_path):
     for name in ("NA", "007", "a$x_$b", 'a,"b'):
-        path = write_csv(tmp_path / "rows.csv", [{"case_id": name, "value": None}], ["case_id", "value"])
+        path = write_table(tmp_path / "recist.csv", [dict.fromkeys(COLUMNS["recist.csv"], name)])
         assert read_rows(path)["case_id"].tolist() == [name]

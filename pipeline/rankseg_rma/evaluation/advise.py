@@ -22,8 +22,7 @@ from rankseg_rma.prediction.inputs import find_inputs
 from rankseg_rma.report.advice import word_advice
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import track
-from rankseg_rma.tables.dictionary import COLUMNS
-from rankseg_rma.tables.store import write_csv
+from rankseg_rma.tables.store import write_table
 
 ARMS = ("argmax", "rma", "rma_untempered", "threshold")
 UNITS = ("volume", "slice")
@@ -92,8 +91,8 @@ def advise(
     if scores.empty:
         return outcome
     advice_rows = _compare(scores, metric, cluster, bool(outcome.failed))
-    outcome.written.append(write_csv(out / "advice_cases.csv", scores, COLUMNS["advice_cases.csv"]))
-    outcome.written.append(write_csv(out / "advice.csv", advice_rows, COLUMNS["advice.csv"]))
+    outcome.written.append(write_table(out / "advice_cases.csv", scores.drop(columns="n_reference")))
+    outcome.written.append(write_table(out / "advice.csv", advice_rows))
     if outcome.failed:
         outcome.notes.append(f"warning: PARTIAL, {len(outcome.failed)} cases could not be used")
     temperatures = [temperature for temperature, _ in fitted.values()]
@@ -205,7 +204,8 @@ def _score(
                 whole = sum(parts, start=Overlap(0, 0, 0))
                 measured = Measured(whole, voxel_volume_ml(label_map.affine), parts)
                 rows.append({
-                    "case_id": case.case_id, "label": str(label), "unit": unit, "decoder": arm, "metric": score.name,
+                    "case_id": case.case_id, "label": str(label), "score_over": unit, "decoder": arm,
+                    "metric": score.name,
                     "label_name": names[label - 1] if label <= len(names) else str(label),
                     "value": score.value(measured, "kits"), "status": whole.status, "empty_policy": "kits",
                     "n_reference": whole.num_reference,
@@ -219,6 +219,7 @@ def _compare(scores: pandas.DataFrame, metric: str, cluster: str | None, partial
     labels = list(dict.fromkeys(scores["label"]))
     for unit in UNITS:
         rule = PairingRule(ARMS, cluster, labels, metric_of_unit(metric, unit), partial)
-        for row in pair_rows(scores[scores["unit"] == unit], rule):
-            rows.append({**row, "arm": row["second"], "score_unit": row["unit"], "unit": unit})
+        for row in pair_rows(scores[scores["score_over"] == unit], rule):
+            told = {name: value for name, value in row.items() if name not in ("empty_policy", "partial")}
+            rows.append({**told, "score_over": unit, "arm": row["second"]})
     return rows

@@ -1,7 +1,8 @@
 """Tables over a cohort, from the rows of its cases: volumes, detection, calibration and expected scores."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,27 @@ import numpy as np
 import pandas
 
 from rankseg_rma.decoder.arms import DECODERS
+from rankseg_rma.evaluation import paired
 from rankseg_rma.evaluation.case import CaseScores
 from rankseg_rma.evaluation.options import EvaluationOptions
+from rankseg_rma.evaluation.protocols import averaged_keys
 from rankseg_rma.evaluation.structures import ScorePlan, Structure
 from rankseg_rma.metrics import IOU_THRESHOLDS, Overlap, recist_sum_mm
 from rankseg_rma.metrics.calibration import CalibrationCounts
 from rankseg_rma.metrics.lesions import count_detection, recall_by_volume
 from rankseg_rma.metrics.metric import dice_of, iou_of, metric_of_unit
+from rankseg_rma.runs.outcome import Outcome
 from rankseg_rma.statistics.agreement import agree_volumes, compare_burden
 from rankseg_rma.statistics.quality import judge_quality
 from rankseg_rma.tables.frames import Tables
-from rankseg_rma.tables.store import read_rows
+from rankseg_rma.tables.store import frame_of, read_rows
 
 KEYS = ["label", "label_name"]
+_WIDE_KEYS = ["case_id", "label", "label_name", "decoder", "status", "empty_policy", "tp", "fp", "fn", "n_reference",
+              "n_prediction"]  # fmt: skip
+# Derived from the cases, in this order: agreement needs volumes, quality needs expected.
+COHORT_TABLES = ("summary", "paired", "strata", "volumes", "agreement", "detection", "recist", "calibration",
+                 "reliability", "expected", "quality")  # fmt: skip
 # Dice below this counts as a failed segmentation when expected scores are judged.
 FAILURE_BELOW = 0.7
 
@@ -29,8 +38,8 @@ FAILURE_BELOW = 0.7
 def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
     """What `infer` or `decode` expected of each mask, from the inference.csv beside each decoder's folder.
 
-    Columns: case_id, label, decoder, expected_score, expected_volume_ml, metric, unit, temperature. Empty where no
-    folder has one.
+    Columns: case_id, label, decoder, expected_score, expected_volume_ml, metric, score_over, temperature. Empty where
+    no folder has one.
     """
     found = []
     for name, folder in arms.items():
@@ -43,8 +52,8 @@ def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
             # The expected score of an empty mask says nothing: both empty counts 1, one empty 0.
             score = table[column].where(table[f"{volume}_ml"] > 0)
             table = table.assign(decoder=name, expected_score=score, label=table["label"].astype(str))
-            found.append(table[["case_id", "label", "decoder", "expected_score", "expected_volume_ml", "metric", "unit",
-                                "temperature"]])  # fmt: skip
+            found.append(table[["case_id", "label", "decoder", "expected_score", "expected_volume_ml", "metric",
+                                "score_over", "temperature"]])  # fmt: skip
     return pandas.concat(found, ignore_index=True) if found else pandas.DataFrame()
 
 
@@ -132,7 +141,7 @@ def agreement_rows(volumes: pandas.DataFrame, burden: pandas.DataFrame) -> list[
         mine = burden[(burden["label"] == label) & (burden["decoder"] == decoder)] if not burden.empty else burden
         if not mine.empty:
             error = compare_burden(mine["burden_reference"].to_numpy(), mine["burden_prediction"].to_numpy())
-            row |= {f"burden_{name}": value for name, value in vars(error).items()}
+            row |= {f"burden_{name}": value for name, value in vars(error).items() if name != "num_left_out"}
         rows.append(row)
     return rows
 
@@ -208,7 +217,7 @@ def expected_rows(scores: pandas.DataFrame, expected: pandas.DataFrame) -> panda
     """Expected beside real score, of the metric that the decoder was told."""
     if expected.empty or scores.empty:
         return pandas.DataFrame()
-    metric = [metric_of_unit(*told) for told in zip(expected["metric"], expected["unit"], strict=True)]
+    metric = [metric_of_unit(*told) for told in zip(expected["metric"], expected["score_over"], strict=True)]
     real = scores[["case_id", *KEYS, "decoder", "metric", "value"]].rename(columns={"value": "real_score"})
     table = expected.assign(metric=metric).merge(real, on=["case_id", "label", "decoder", "metric"])
     shown = ["metric", "expected_score", "real_score", "expected_volume_ml", "temperature"]
@@ -258,15 +267,65 @@ def tables_of_cases(scored: ScoredCohort) -> Tables:
     second = names[1] if len(names) > 1 else names[0]
     place = {structure.key: number for number, structure in enumerate(scored.structures)}
 
-    def gather(rows_of: Callable[[Any], Iterable[Mapping[str, Any]]]) -> pandas.DataFrame:
-        return pandas.DataFrame([
-            {"case_id": case.case_id, "decoder": name, **row}
-            for case in scored.results for name in names if name in case.arms
-            for row in sorted(rows_of(case.arms[name]), key=lambda row: place[row["label"]])
+    def gather(name: str, rows_of: Callable[[Any], Iterable[Mapping[str, Any]]]) -> pandas.DataFrame:
+        return frame_of(name, [
+            {"case_id": case.case_id, "decoder": decoder, **row}
+            for case in scored.results for decoder in names if decoder in case.arms
+            for row in sorted(rows_of(case.arms[decoder]), key=lambda row: place[row["label"]])
         ])  # fmt: skip
 
     return Tables(
-        first=names[0], second=second, metric=scored.options.metric, scores=gather(lambda arm: arm.rows),
-        slices=gather(lambda arm: arm.slices), lesions=gather(lambda arm: arm.lesions),
-        empty_references=gather(lambda arm: arm.empty_references), burden=gather(lambda arm: arm.burden),
+        first=names[0], second=second, metric=scored.options.metric,
+        scores=gather("cases.csv", lambda arm: arm.rows), slices=gather("slices.csv", lambda arm: arm.slices),
+        lesions=gather("lesions.csv", lambda arm: arm.lesions), burden=gather("burden.csv", lambda arm: arm.burden),
+        empty_references=gather("empty_references.csv", lambda arm: arm.empty_references),
     )  # fmt: skip
+
+
+def widen_scores(scores: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of cases.csv with one row per case, label and decoder, and one column per metric."""
+    if scores.empty:
+        return pandas.DataFrame()
+    metrics, place = list(dict.fromkeys(scores["metric"])), ["case_id", "decoder", "label"]
+    wide = scores.pivot(index=_WIDE_KEYS, columns="metric", values="value")[metrics].reset_index()
+    return scores.drop_duplicates(place)[place].merge(wide, on=place)[[*_WIDE_KEYS, *metrics]]
+
+
+def add_cohort_tables(tables: Tables, scored: ScoredCohort, partial: bool, outcome: Outcome) -> Tables:
+    """Derive the tables of the whole cohort, in the order of `COHORT_TABLES`; a fault costs its own table only.
+
+    Args:
+        tables: what `tables_of_cases` gave.
+        scored: the cases behind them.
+        partial: some case is missing, failed or left out.
+        outcome: gets faults and notes.
+    """
+    options, scores, names = scored.options, tables.scores, list(scored.arms)
+    labels = {structure.key: structure.name for structure in scored.structures}
+    told = outcome.attempt("inference.csv", lambda: read_expected(scored.arms))
+    told = pandas.DataFrame() if told is None else told
+    averaged = averaged_keys(scored.structures, options.protocol)
+    rule = paired.PairingRule(names, options.cluster, averaged, paired.optimised_metric(told), partial)
+    pooled = outcome.attempt("calibration", lambda: pool_calibration(scored.results, outcome.failed)) or {}
+    found: dict[str, pandas.DataFrame] = {}
+    derive: dict[str, Callable[[], Any]] = {
+        "summary": lambda: summary_rows(scores),
+        "paired": lambda: paired.pair_rows(scores, rule),
+        "strata": lambda: paired.strata_rows(scores, tables.lesions, told, options.metric, rule),
+        "volumes": lambda: volume_rows(scores, told, [tables.second, *names], outcome.notes),
+        "agreement": lambda: agreement_rows(found["volumes"], tables.burden),
+        "detection": lambda: detection_rows(scored.results, labels),
+        "recist": lambda: recist_rows(tables.lesions, scored.structures),
+        "calibration": lambda: calibration_rows(scored.results, pooled),
+        "reliability": lambda: reliability_rows(pooled, scored.structures),
+        "expected": lambda: expected_rows(scores, told),
+        "quality": lambda: quality_rows(found["expected"]),
+    }
+
+    def make(name: str) -> pandas.DataFrame:
+        return frame_of(f"{name}.csv", derive[name]())
+
+    for name in COHORT_TABLES:
+        frame = outcome.attempt(f"{name}.csv", functools.partial(make, name))
+        found[name] = pandas.DataFrame() if frame is None else frame
+    return replace(tables, **found)

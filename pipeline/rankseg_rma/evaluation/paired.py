@@ -31,7 +31,7 @@ def optimised_metric(expected: pandas.DataFrame) -> str:
     """Metric that RMA was told to optimise, from the rows of inference.csv; empty when it is not known."""
     if expected.empty:
         return ""
-    told = expected[["metric", "unit"]].drop_duplicates()
+    told = expected[["metric", "score_over"]].drop_duplicates()
     return metric_of_unit(told.iloc[0, 0], told.iloc[0, 1]) if len(told) == 1 else ""
 
 

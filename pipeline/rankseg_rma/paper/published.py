@@ -14,8 +14,7 @@ from rankseg_rma.metrics.semantic import SemanticCounts
 from rankseg_rma.paper.rows import PaperRow
 from rankseg_rma.paper.scores import TITLES, UnitScores, rule_of, score_rows
 from rankseg_rma.report.wording import NONE, write_interval, write_quantity
-from rankseg_rma.tables.dictionary import COLUMNS
-from rankseg_rma.tables.store import read_rows, write_csv
+from rankseg_rma.tables.store import read_rows, write_table
 
 QUANTITIES = {"argmax": "argmax", "rma": "RMA", "difference": "RMA - argmax"}
 _SUMMARY = "test_summary.csv"
@@ -39,17 +38,17 @@ def compare_folds(
         whole = pool_folds(row, card, [*tested.values()])
         numbers = [column for column in whole if column.startswith("num_")]
         whole = whole.astype(dict.fromkeys(numbers, "Int64"))
-        written.append(write_csv(out / _SUMMARY, whole, COLUMNS[_SUMMARY]))
+        written.append(write_table(out / _SUMMARY, whole))
     rows = _compare(row, whole, [*tested], _expected(row, card, [*tested]), row.published)
     if len(tested) > 1:
         for fold, summary in summaries.items():
             rows += _compare(row, summary, [fold], _expected(row, card, [fold]), {})
-    return rows, [*written, write_csv(out / "reproduce.csv", rows, COLUMNS["reproduce.csv"])]
+    return rows, [*written, write_table(out / "reproduce.csv", rows)]
 
 
 def _summary_of(row: PaperRow, folder: Path) -> pandas.DataFrame:
     table = read_rows(folder / _SUMMARY)
-    found: pandas.DataFrame = table[(table["unit"] == row.unit) & table["decoder"].notna()]
+    found: pandas.DataFrame = table[(table["score_over"] == row.unit) & table["decoder"].notna()]
     return found
 
 
@@ -62,7 +61,9 @@ def pool_folds(row: PaperRow, card: Any, folders: Sequence[Path]) -> pandas.Data
         folders: of the tests, each with items.csv and classes.csv; no case is in two.
     """
     items, classes = (
-        pandas.concat([table[table["unit"] == row.unit] for table in (read_rows(folder / name) for folder in folders)])
+        pandas.concat(
+            [table[table["score_over"] == row.unit] for table in (read_rows(folder / name) for folder in folders)]
+        )
         for name in ("items.csv", "classes.csv")
     )
     places = pandas.MultiIndex.from_frame(items.loc[items["decoder"] == "argmax", _PLACE])
@@ -125,8 +126,8 @@ def _compare(
         value, low, high = (float(end) if isfinite(end) else None for end in ends)
         far = None if value is None or not paper else value - paper[quantity]
         rows.append({
-            **place, "quantity": quantity, "unit": row.unit, "score": row.score, "value": value, "low": low,
-            "high": high, "published": paper.get(quantity), "from_published": far, **numbers,
+            **place, "quantity": quantity, "score_over": row.unit, "score": row.score, "value": value,
+            "low": low, "high": high, "published": paper.get(quantity), "from_published": far, **numbers,
         })  # fmt: skip
     return rows
 

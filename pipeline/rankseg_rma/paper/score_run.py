@@ -21,7 +21,7 @@ from rankseg_rma.runs.manifest import package_versions
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import track
 from rankseg_rma.tables.dictionary import COLUMNS
-from rankseg_rma.tables.store import write_csv
+from rankseg_rma.tables.store import frame_of, write_table
 
 _PACKAGES = ("numpy", "scipy", "torch", "monai", "numba")
 
@@ -149,8 +149,6 @@ def _score_items(items: Sequence[Item], plan: ItemPlan, outcome: Outcome) -> lis
 
 
 def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcome, record: dict[str, Any]) -> None:
-    import pandas
-
     kind, out = plan.bundle.kind, outcome.out
     rule = testing_tables.rule_of(kind, len(plan.class_names))
     views = testing_tables.view_units(results, kind, rule)
@@ -167,10 +165,10 @@ def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcom
             *testing_tables.calibration_rows(results, views[0].unit, patients),
         ],
     }
-    frames = {name: pandas.DataFrame(rows).reindex(columns=list(COLUMNS[name])) for name, rows in tables.items()}
+    frames = {name: frame_of(name, rows) for name, rows in tables.items()}
     for name, frame in frames.items():
-        whole = [column for column in frame if column == "slice_index" or column.startswith("num_")]
-        outcome.written.append(write_csv(out / name, frame.astype(dict.fromkeys(whole, "Int64")), frame.columns))
+        whole = [column for column in map(str, frame) if column == "slice_index" or column.startswith("num_")]
+        outcome.written.append(write_table(out / name, frame.astype(dict.fromkeys(whole, "Int64"))))
     record |= {"rule": rule, "num_patients": len(set(patients))} | _count_items(results, views, outcome)
     outcome.notes += testing_tables.describe_test(frames["test_summary.csv"])
     for name, content in (("test.json", record), ("columns.json", {name: COLUMNS[name] for name in tables})):

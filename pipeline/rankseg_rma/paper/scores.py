@@ -113,7 +113,7 @@ def class_rows(view: UnitScores, class_names: Sequence[str]) -> list[dict[str, A
 def probability_rows(results: Sequence[ItemScores], unit: str) -> list[dict[str, Any]]:
     """Calibration of every image or slice, at each temperature."""
     return [
-        {"case_id": result.case_id, "slice_index": number, "unit": unit, "temperature": name, **row}
+        {"case_id": result.case_id, "slice_index": number, "score_over": unit, "temperature": name, **row}
         for result in results
         for name, rows in result.measures.items()
         for number, row in zip(result.slice_index, rows, strict=True)
@@ -141,7 +141,7 @@ def score_rows(view: UnitScores, patients: Sequence[str], temperatures: Mapping[
     for name, table in tables.items():
         numbers = vars(left_out(view.counts[name], view.owner, view.rule))
         for score, value in values[name].items():
-            row = {"unit": view.unit, "decoder": name, "temperature": temperatures[name], "score": score}
+            row = {"score_over": view.unit, "decoder": name, "temperature": temperatures[name], "score": score}
             row |= {"value": value, **_ends("", _interval(drawn[name][score]))}
             if name != "argmax" and "argmax" in tables:
                 row |= _difference(score, tables["argmax"], table, patients)
@@ -161,7 +161,7 @@ def calibration_rows(results: Sequence[ItemScores], unit: str, patients: Sequenc
     values, drawn = _bootstrap({name: _Scorer(score_calibration, part) for name, part in sums.items()}, patients)
     return [
         {
-            "unit": unit, "temperature": name, "score": score, "value": value,
+            "score_over": unit, "temperature": name, "score": score, "value": value,
             **_ends("", _interval(drawn[name][score])), **_cases_behind(sums[name]),
             "num_patients": len(set(patients)),
         }
@@ -174,7 +174,7 @@ def describe_test(summary: pandas.DataFrame) -> list[str]:
     """Lines for a terminal: the decoders in points, and the calibration."""
     lines = []
     decoded = summary[summary["decoder"].notna() & summary["score"].isin(list(TITLES))]
-    for unit, part in decoded.groupby("unit", sort=False):
+    for unit, part in decoded.groupby("score_over", sort=False):
         wide = part.pivot(index="score", columns="decoder", values="value")
         table = pandas.DataFrame({"": [TITLES[score] for score in TITLES]}, index=list(TITLES))
         for name, mine in part.groupby("decoder", sort=False):
@@ -255,7 +255,8 @@ def _cases_behind(sums: CalibrationSums) -> dict[str, int]:
 
 def _place(view: UnitScores, image: int) -> dict[str, Any]:
     return {
-        "case_id": view.case_ids[view.owner[image]], "slice_index": view.slice_index[image], "unit": view.unit,
+        "case_id": view.case_ids[view.owner[image]], "slice_index": view.slice_index[image],
+        "score_over": view.unit,
     }  # fmt: skip
 
 

@@ -16,8 +16,7 @@ from rankseg_rma.prediction.inputs import find_inputs
 from rankseg_rma.prediction.policy import DecodeOptions, arms_of, choose_temperature, tell_temperature
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import peak_memory_bytes, restart_peak_memory, track
-from rankseg_rma.tables.dictionary import COLUMNS
-from rankseg_rma.tables.store import write_csv
+from rankseg_rma.tables.store import write_table
 
 
 def decode(
@@ -103,7 +102,7 @@ def decode_cases(
             place = row["label"] - 1
             label_name = names[place] if place < len(names) else str(row["label"])
             rows.append({**shared, **with_gain(row), "label_name": label_name})
-    outcome.written.append(write_csv(out / "inference.csv", rows, COLUMNS["inference.csv"]))
+    outcome.written.append(write_table(out / "inference.csv", rows))
     outcome.notes += _warnings(rows, cases, out, decoders)
     return outcome
 
@@ -111,7 +110,7 @@ def decode_cases(
 def shared_columns(case_id: str, options: DecodeOptions, source: str, started: float) -> dict[str, Any]:
     """Columns that all rows of a case share; ``started`` is what `time.perf_counter` said before it."""
     return {
-        "case_id": case_id, "metric": options.metric, "unit": options.unit,
+        "case_id": case_id, "metric": options.metric, "score_over": options.unit,
         "temperature": options.temperature or 1.0, "temperature_source": source,
         "seconds": round(time.perf_counter() - started, 4), "peak_memory_bytes": peak_memory_bytes(),
     }  # fmt: skip

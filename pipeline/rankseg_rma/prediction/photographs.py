@@ -13,8 +13,7 @@ from rankseg_rma.prediction.masks import shared_columns, with_gain
 from rankseg_rma.prediction.policy import DecodeOptions, arms_of, tell_temperature
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import restart_peak_memory, track
-from rankseg_rma.tables.dictionary import COLUMNS
-from rankseg_rma.tables.store import write_csv
+from rankseg_rma.tables.store import write_table
 
 
 def infer_photographs(
@@ -57,9 +56,9 @@ def infer_photographs(
         except Exception as error:  # one bad image must not cost the others
             outcome.failed[case_id] = describe_failure(error, path)
             continue
-        shared = {**shared_columns(case_id, options, source, started), "unit": "image"}
+        shared = {**shared_columns(case_id, options, source, started), "score_over": "image"}
         rows += [{**shared, **with_gain(row), "class_name": bundle.label_names[row["class"]]} for row in found]
-    outcome.written.append(write_csv(out / "inference_images.csv", rows, COLUMNS["inference_images.csv"]))
+    outcome.written.append(write_table(out / "inference_images.csv", rows))
     return outcome
 
 

@@ -19,8 +19,8 @@ def word_advice(
         "folds (below 1: the network is too unsure, above 1: too sure); points of "
         f"{metric}, difference to argmax, 95 % interval"
     ]
-    for unit in dict.fromkeys(advice["unit"]):
-        mine = advice[advice["unit"] == unit]
+    for unit in dict.fromkeys(advice["score_over"]):
+        mine = advice[advice["score_over"] == unit]
         labels = list(dict.fromkeys(mine["label"]))
         overall = mine[mine["label"] == (MACRO if MACRO in labels else labels[0])].set_index("arm")
         lines += ["", f"{unit}: {_verdict(overall, unit)}"]
@@ -31,7 +31,7 @@ def word_advice(
                 f"{100 * row['mean_second']:6.2f}  {100 * row['mean']:+z6.2f} ({interval})  "
                 f"better / same / worse {row['improved']} / {row['unchanged']} / {row['worsened']}"
             )
-        lines += _losers(scores[scores["unit"] == unit], metric)
+        lines += _losers(scores[scores["score_over"] == unit], metric)
     return lines
 
 

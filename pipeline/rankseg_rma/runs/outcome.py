@@ -1,8 +1,11 @@
 """What a command did: files, notes, failures, and the wording of a failed case."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -18,6 +21,14 @@ class Outcome:
     written: list[Path] = field(default_factory=list)
     last: str = ""
     rounded: list[Path] = field(default_factory=list)
+
+    def attempt(self, what: str, make: Callable[[], T]) -> T | None:
+        """What ``make`` returns, or None with its fault noted under ``what``: the rest must not be lost for it."""
+        try:
+            return make()
+        except Exception as error:
+            self.failed[what] = describe_failure(error, self.out)
+            return None
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

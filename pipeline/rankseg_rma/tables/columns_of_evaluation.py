@@ -1,6 +1,7 @@
 """The data dictionary of evaluations and of advice."""
 
 from rankseg_rma.metrics.lesions import IOU_THRESHOLDS
+from rankseg_rma.tables.columns import ANY, Column, declare
 
 COUNTS = {
     "tp": "true positive voxels",
@@ -69,10 +70,18 @@ _HOLM = {
     "p_permutation_holm": "p_permutation after Holm's correction over the labels of this metric and pair",
     "p_wilcoxon_holm": "p_wilcoxon after Holm's correction over the labels of this metric and pair",
 }
+_BURDEN_ERROR = {
+    "burden_num_cases": "cases with a tumour burden (tumour / organ)",
+    "burden_bias": "mean difference of the burden",
+    "burden_rmse": "root mean square error of the burden",
+    "burden_largest": "largest absolute error",
+    "burden_largest_signed": "largest signed difference, as LiTS reports it",
+}
+_QUANTILES = {f"q{q:02d}": f"{q} % quantile" for q in (5, 25, 75, 95)}
 _STATUS = "ok, both_empty, reference_empty or prediction_empty"
 
-EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
-    "cases.csv": {
+EVALUATION_TABLES: dict[str, tuple[Column, ...]] = {
+    "cases.csv": declare({
         **_CASE,
         "metric": "name of the score; the metrics are listed below",
         "value": "the score; empty where it is not defined",
@@ -88,17 +97,17 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "spacing_1_mm": "voxel size along the file's first axis",
         "spacing_2_mm": "along the second",
         "spacing_3_mm": "along the third",
-    },
-    "cases_wide.csv": {
+    }),
+    "cases_wide.csv": declare({
         **_CASE,
         "status": _STATUS,
         "empty_policy": "as in cases.csv",
         **COUNTS,
         "n_reference": "voxels of the reference",
         "n_prediction": "voxels of the prediction",
-        "*": "one column per metric, named as in cases.csv",
-    },
-    "summary.csv": {
+        ANY: "one column per metric, named as in cases.csv",
+    }, optional=(ANY,)),
+    "summary.csv": declare({
         "label": _CASE["label"],
         "label_name": _CASE["label_name"],
         "decoder": _CASE["decoder"],
@@ -109,20 +118,21 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "mean": "mean over cases",
         "sd": "standard deviation (n - 1)",
         "median": "median",
-        **{f"q{q:02d}": f"{q} % quantile" for q in (5, 25, 75, 95)},
+        **_QUANTILES,
         "smallest": "smallest value",
         "largest": "largest value",
         "empty_policy": "as in cases.csv",
-    },
-    "slices.csv": {
+        # A score that is nowhere defined has none of these, one of pooled voxels only its mean.
+    }, optional=("mean", "sd", "median", "smallest", "largest", *_QUANTILES)),
+    "slices.csv": declare({
         **_CASE,
         "slice": "index of the slice along the slice axis; slices empty in both masks are left out",
         "status": _STATUS,
         **COUNTS,
         "dice": "Dice of the slice",
         "iou": "IoU of the slice",
-    },
-    "lesions.csv": {
+    }),
+    "lesions.csv": declare({
         **_CASE,
         "side": "reference or prediction: whose lesion",
         "lesion": "number of the connected component in its mask",
@@ -135,21 +145,21 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "best_iou": "largest IoU with a lesion of the other mask",
         "partner": "number of that lesion; 0 without any",
         **{f"matched_{t:g}": f"1 when matched one to one at IoU > {t:g}" for t in IOU_THRESHOLDS},
-    },
-    "empty_references.csv": {
+    }),
+    "empty_references.csv": declare({
         **_CASE,
         "false_positive_voxels": "voxels predicted where the reference has none of the label",
         "false_positive_ml": "their volume",
         "components": "their connected components",
-    },
-    "volumes.csv": {
+    }),
+    "volumes.csv": declare({
         **_CASE,
         "reference_ml": "volume of the reference",
         "prediction_ml": "volume of the prediction; of decoder expected: the sum of the probabilities",
         "difference_ml": "prediction minus reference",
         "difference_percent": "in percent of the reference; empty without a reference",
-    },
-    "agreement.csv": {
+    }),
+    "agreement.csv": declare({
         "label": _CASE["label"],
         "label_name": _CASE["label_name"],
         "decoder": "whose volumes; expected: the sum of the probabilities",
@@ -169,29 +179,25 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "ccc": "Lin's concordance correlation coefficient",
         "pearson": "correlation",
         "num_percent": "cases behind the figures in percent: not both volumes 0",
-        "burden_num_cases": "cases with a tumour burden (tumour / organ)",
-        "burden_bias": "mean difference of the burden",
-        "burden_rmse": "root mean square error of the burden",
-        "burden_largest": "largest absolute error",
-        "burden_largest_signed": "largest signed difference, as LiTS reports it",
-    },
-    "burden.csv": {
+        **_BURDEN_ERROR,
+    }, optional=_BURDEN_ERROR),
+    "burden.csv": declare({
         **_CASE,
         "organ_reference_voxels": "organ and lesions of the reference",
         "organ_prediction_voxels": "organ and lesions of the prediction",
         "burden_reference": "share of the organ that is lesion, in the reference",
         "burden_prediction": "in the prediction",
         "burden_difference": "prediction minus reference",
-    },
-    "recist.csv": {
+    }),
+    "recist.csv": declare({
         "case_id": _CASE["case_id"],
         "decoder": _CASE["decoder"],
         "reference_mm": "sum of the longest axial diameters of the largest lesions (5 at most, 2 per label)",
         "prediction_mm": "of the prediction",
         "difference_mm": "prediction minus reference",
         "difference_percent": "in percent of the reference",
-    },
-    "detection.csv": {
+    }),
+    "detection.csv": declare({
         "label": _CASE["label"],
         "label_name": _CASE["label_name"],
         "decoder": _CASE["decoder"],
@@ -207,10 +213,11 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "recall": "tp / n_reference",
         "f1": "2 tp / (n_prediction + n_reference)",
         "false_positives_per_case": "fp / num_cases",
-    },
-    "paired.csv": {**_PAIR_KEYS, **_DIFFERENCE, **_HOLM, "empty_policy": "as in cases.csv",
-                   "partial": "True when cases are missing, failed or left out"},
-    "strata.csv": {
+        # A predicted lesion has no bin of its own: it belongs to no volume of the reference.
+    }, optional=("n_prediction", "fp", "fn", "precision", "f1", "false_positives_per_case")),
+    "paired.csv": declare({**_PAIR_KEYS, **_DIFFERENCE, **_HOLM, "empty_policy": "as in cases.csv",
+                   "partial": "True when cases are missing, failed or left out"}),
+    "strata.csv": declare({
         "stratum_by": "what divides the cohort into thirds",
         "stratum": "low, middle or high third, none in the reference, or empty mask",
         "from": "smallest value in it",
@@ -218,15 +225,15 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         **{name: _PAIR_KEYS[name] for name in ("label", "label_name", "metric", "first", "second")},
         **_DIFFERENCE,
         "empty_policy": "as in cases.csv",
-    },
-    "calibration.csv": {
+    }),
+    "calibration.csv": declare({
         "scope": "pooled (all voxels of all cases) or case",
         "case_id": "case; empty when pooled",
         "temperature": "none (probabilities as they are) or stored (scaled by the temperature beside them)",
         "measure": "ece, foreground_ece, class_ece, brier or nll",
         "value": "its value",
-    },
-    "reliability.csv": {
+    }),
+    "reliability.csv": declare({
         "label": "label number",
         "label_name": "its name",
         "temperature": "none or stored",
@@ -236,8 +243,8 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "count": "voxels in it",
         "confidence": "their mean probability",
         "frequency": "share of them that have the label",
-    },
-    "expected.csv": {
+    }),
+    "expected.csv": declare({
         **_CASE,
         "metric": "score that was expected and measured",
         "expected_score": "what the network's own probabilities imply for this mask, without a reference; empty for an "
@@ -245,8 +252,8 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "real_score": "the score against the reference",
         "expected_volume_ml": "sum of the probabilities",
         "temperature": "temperature of the probabilities",
-    },
-    "quality.csv": {
+    }),
+    "quality.csv": declare({
         "label": _CASE["label"],
         "label_name": _CASE["label_name"],
         "decoder": _CASE["decoder"],
@@ -261,28 +268,28 @@ EVALUATION_COLUMNS: dict[str, dict[str, str]] = {
         "aurc_best": "the same if cases were ordered by their real score",
         "aurc_random": "the same for a random order",
         "failure_below": "real score that counts as a failure",
-    },
+    }),
 }  # fmt: skip
 
-ADVICE_COLUMNS: dict[str, dict[str, str]] = {
-    "advice_cases.csv": {
+ADVICE_TABLES: dict[str, tuple[Column, ...]] = {
+    "advice_cases.csv": declare({
         "case_id": _CASE["case_id"],
         "label": "label number",
         "label_name": "its name",
-        "unit": "unit that was decoded and scored: volume or slice",
+        "score_over": "what was decoded and scored: volume or slice",
         "decoder": "argmax, rma (with a temperature of other cases), rma_untempered, or threshold (tuned on others)",
         "metric": "name of the score",
         "value": "the score",
         "status": _STATUS,
         "empty_policy": "as in cases.csv",
         "temperature": "temperature that decoded it",
-    },
-    "advice.csv": {
-        "unit": "unit that was decoded and scored: volume or slice",
+    }),
+    "advice.csv": declare({
+        "score_over": "what was decoded and scored: volume or slice",
         "arm": "rma (temperature fitted on other cases), rma_untempered, or threshold (tuned on other cases)",
-        "score_unit": "unit of the score: 1, a fraction",
+        "unit": "unit of the score: 1, a fraction",
         **{name: text for name, text in _PAIR_KEYS.items() if name != "unit"}, **_DIFFERENCE, **_HOLM,
-    },
+    }),
 }  # fmt: skip
 
 MACRO = "mean"

@@ -1,5 +1,6 @@
 """The data dictionary of tests and of the paper's rows."""
 
+from rankseg_rma.tables.columns import Column, declare
 from rankseg_rma.tables.columns_of_evaluation import COUNTS
 
 _TRIAL_DECODER = (
@@ -9,12 +10,12 @@ _TRIAL_TEMPERATURE = "none, stored (with the run) or given"
 _ITEM = {
     "case_id": "image, volume, or case of the slices",
     "slice_index": "of a slice, along the axial axis of the file; empty else",
-    "unit": "what one score is computed over: image, slice, or volume; of a slice store a volume is a case's stored "
-    "slices, which need not be all that the scan has",
+    "score_over": "what one score is computed over: image, slice, or volume; of a slice store a volume is a case's "
+    "stored slices, which need not be all that the scan has",
 }
 
-PAPER_COLUMNS: dict[str, dict[str, str]] = {
-    "items.csv": {
+PAPER_TABLES: dict[str, tuple[Column, ...]] = {
+    "items.csv": declare({
         **_ITEM,
         "decoder": _TRIAL_DECODER,
         "pixel_accuracy": "share of the annotated pixels whose class is right",
@@ -25,8 +26,8 @@ PAPER_COLUMNS: dict[str, dict[str, str]] = {
         "num_voxels": "annotated pixels or voxels",
         "num_void": "those that nobody annotated; in no score",
         "seconds": "time to decode the image or the whole case, without prediction; empty for a slice",
-    },
-    "classes.csv": {
+    }),
+    "classes.csv": declare({
         **_ITEM,
         "decoder": _TRIAL_DECODER,
         "label": "class number",
@@ -35,8 +36,8 @@ PAPER_COLUMNS: dict[str, dict[str, str]] = {
         **COUNTS,
         "iou": "IoU of the class",
         "dice": "Dice of the class",
-    },
-    "probabilities.csv": {
+    }),
+    "probabilities.csv": declare({
         **_ITEM,
         "temperature": _TRIAL_TEMPERATURE,
         "num_voxels": "pixels judged: annotated ones",
@@ -44,9 +45,9 @@ PAPER_COLUMNS: dict[str, dict[str, str]] = {
         "class_ece": "class-wise calibration error (textbook: right where the label is the class), mean over classes",
         "brier": "Brier score, summed over classes",
         "nll": "negative log-likelihood in nats per pixel",
-    },
-    "test_summary.csv": {
-        "unit": _ITEM["unit"],
+    }),
+    "test_summary.csv": declare({
+        "score_over": _ITEM["score_over"],
         "decoder": f"{_TRIAL_DECODER}; empty for calibration, which decoders share",
         "temperature": f"{_TRIAL_TEMPERATURE}; of the probabilities that were decoded or judged",
         "score": "miou_i, miou_c, miou_d (mdice_ likewise): classes of an image first, images of a class first, or all "
@@ -67,12 +68,16 @@ PAPER_COLUMNS: dict[str, dict[str, str]] = {
         "num_classes": "classes that forms C and D average",
         "num_classes_left_out": "classes that no image counts (C), or in neither map of any image (D)",
         "num_patients": "images or patients that are resampled",
-    },
-    "reproduce.csv": {
+        # Calibration has no decoder and is no mean over classes; argmax has no difference to itself.
+    }, optional=(
+        "decoder", "difference", "difference_low", "difference_high", "interval", "num_images", "num_images_left_out",
+        "num_classes", "num_classes_left_out",
+    )),
+    "reproduce.csv": declare({
         "row": "row of the paper's tables, as configs/reproduce.yaml names it",
         "folds": "folds whose cases are averaged as one data set; empty where the parts are official",
         "quantity": "argmax, rma, or difference: rma minus argmax",
-        "unit": _ITEM["unit"],
+        "score_over": _ITEM["score_over"],
         "score": "as in test_summary.csv",
         "value": "our value, a fraction",
         "low": "95 % interval, as in test_summary.csv",
@@ -83,5 +88,5 @@ PAPER_COLUMNS: dict[str, dict[str, str]] = {
         "num_images_left_out": "those without",
         "num_images_expected": "images or slices in these folds of the complete data set; empty when not known",
         "num_cases": "cases or images that the mean is over",
-    },
-}
+    }),
+}  # fmt: skip

@@ -1,10 +1,13 @@
 """The data dictionary: every column of every table that the commands write, in order."""
 
-from rankseg_rma.tables.columns_of_evaluation import ADVICE_COLUMNS, EVALUATION_COLUMNS
-from rankseg_rma.tables.columns_of_paper import PAPER_COLUMNS
-from rankseg_rma.tables.columns_of_prediction import PREDICTION_COLUMNS
+from rankseg_rma.tables.columns import Column
+from rankseg_rma.tables.columns_of_evaluation import ADVICE_TABLES, EVALUATION_TABLES
+from rankseg_rma.tables.columns_of_paper import PAPER_TABLES
+from rankseg_rma.tables.columns_of_prediction import PREDICTION_TABLES
 
-COLUMNS: dict[str, dict[str, str]] = {**PREDICTION_COLUMNS, **EVALUATION_COLUMNS, **PAPER_COLUMNS, **ADVICE_COLUMNS}
+TABLES: dict[str, tuple[Column, ...]] = {**PREDICTION_TABLES, **EVALUATION_TABLES, **PAPER_TABLES, **ADVICE_TABLES}
+# What people read of it, in docs/columns.md and in the columns.json beside tables: meanings by column.
+COLUMNS = {name: {column.name: column.meaning for column in columns} for name, columns in TABLES.items()}
 
 
 def describe_columns() -> str:

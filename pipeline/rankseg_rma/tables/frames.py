@@ -39,6 +39,7 @@ class Tables:
     quality: pandas.DataFrame = field(default_factory=_empty)
     summary: pandas.DataFrame = field(default_factory=_empty)
     burden: pandas.DataFrame = field(default_factory=_empty)
+    recist: pandas.DataFrame = field(default_factory=_empty)
 
     @property
     def is_pair(self) -> bool:
