@@ -92,7 +92,8 @@ def test_expected_scores_come_from_beside_the_folder(tmp_path):
     table = pandas.DataFrame({
         "case_id": ["001", "NA"], "label": 1, "expected_score_argmax": [0.7, 0.6], "expected_score_rma": [0.8, 0.9],
         "volume_argmax_ml": [3.0, 0.0], "volume_rma_ml": [2.0, 2.0],
-        "expected_volume_ml": [3.0, 4.0], "metric": "dice", "unit": "volume", "temperature": 1.5,
+        "expected_volume_ml": [3.0, 4.0], "metric": "dice", "score_over": "volume",
+        "temperature": 1.5,
     })  # fmt: skip
     table.to_csv(tmp_path / "inference.csv", index=False)
     arms = {"ours": tmp_path / "rma", "plain": tmp_path / "argmax", "other": tmp_path / "other"}
