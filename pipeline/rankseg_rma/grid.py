@@ -58,6 +58,33 @@ def voxel_volume_ml(affine: Any) -> float:
     return float(abs(np.linalg.det(np.asarray(affine, np.float64)[:3, :3])) / 1000)
 
 
+def places_voxels(affine: Any) -> bool:
+    """Whether an affine gives every voxel a place of its own: it is finite, and its three axes are independent.
+
+    Example:
+        >>> places_voxels(np.diag([1.0, 1.0, 5.0, 1.0])), places_voxels(np.diag([1.0, 1.0, 0.0, 1.0]))
+        (True, False)
+    """
+    matrix = np.asarray(affine, np.float64)
+    if matrix.ndim != 2 or min(matrix.shape) < 3 or not np.isfinite(matrix).all():
+        return False
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    # Beside the lengths, for voxels of a thousandth of a millimetre are no flat ones.
+    return bool(lengths.all() and abs(np.linalg.det(matrix[:3, :3] / lengths)) > 1e-6)
+
+
+def require_affine(function: str, affine: Any, path: str | Path | None = None) -> None:
+    """Raise unless `places_voxels`.
+
+    Raises:
+        ValueError: it does not; the message has the matrix.
+    """
+    if not places_voxels(affine):
+        advice = "The header is damaged, or the tool that wrote the file gave it no geometry."
+        expected, got = "finite and invertible, (4, 4)", np.asarray(affine).tolist()
+        raise ValueError(wrong(function, "affine", expected, got, path=path, advice=advice))
+
+
 def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> int:
     """Array axis along which slices lie.
 
@@ -83,8 +110,7 @@ def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> in
         expected = f"an axis number for an array with {num_axes} spatial axes"
         raise ValueError(wrong("find_slice_axis", "slice_axis", expected, repr(slice_axis)))
     direction = np.eye(3) if affine is None else np.asarray(affine, np.float64)[:3, :3]
-    if direction.shape != (3, 3) or not np.linalg.det(direction):
-        raise ValueError(wrong("find_slice_axis", "affine", "invertible, (4, 4)", np.asarray(affine).tolist()))
+    require_affine("find_slice_axis", direction if affine is None else affine)
     from nibabel.orientations import io_orientation
 
     homogeneous = np.eye(4)
@@ -94,11 +120,22 @@ def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> in
 
 @dataclass(frozen=True)
 class Grid:
-    """Spatial shape, affine and header of a volume; see `Volume`."""
+    """What a volume's header says; see `Volume`.
+
+    Attributes:
+        shape: spatial shape.
+        affine: (4, 4) from array indices to RAS+ millimetres.
+        header: nibabel header, or None.
+        num_channels: 1 where there is no axis for them.
+        is_converted: the file says it otherwise, in another unit, format or number of axes; a reader that knows NIfTI
+            in millimetres only sees something else.
+    """
 
     shape: tuple[int, ...]
     affine: Any
     header: Any = None
+    num_channels: int = 1
+    is_converted: bool = False
 
 
 def require_same_grid(
@@ -133,6 +170,8 @@ def same_grid(shape_a: Any, affine_a: Any, shape_b: Any, affine_b: Any) -> str:
     if tuple(shape_a) != tuple(shape_b):
         return f"shape {tuple(shape_a)} and {tuple(shape_b)}"
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape_a[:3]], [1.0], indexing="ij")).reshape(4, -1)
+    if not (np.isfinite(affine_a).all() and np.isfinite(affine_b).all()):
+        return "position: an affine is not finite"
     shift = np.abs((np.asarray(affine_a) - np.asarray(affine_b)) @ corners).max()
     if shift > 0.1 * min(spacing_of(affine_a)):
         return f"position: corners lie up to {shift:.3g} mm apart"

@@ -42,6 +42,7 @@ class Bundle:
         label_names: of the foreground; of every class where kind is "image".
         slice_size: (height, width) that slices were resized to for training; None: as they are.
         notes: what was done to open it that a reader should know.
+        in_channels: channels of the network's input; None where the config does not say.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Bundle:
     kind: str = "volume"
     slice_size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    in_channels: int | None = None
 
 
 def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[str, Any] | None = None) -> Bundle:
@@ -114,6 +116,7 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
         kind,
         tuple(size) if size else None,
         (f"weights of {weights} loaded {rule}",) if rule else (),
+        parser.get_parsed_content("in_channels") if "in_channels" in parser else None,
     )
 
 

@@ -36,8 +36,8 @@ def read_labels(path: str | Path, argument: str = "label") -> LabelMap:
         FileNotFoundError, ValueError: as `read_volume`; there are several channels, or values are no labels.
     """
     volume = read_volume(path)
-    array = volume.array[0] if volume.array.ndim == 4 and len(volume.array) == 1 else volume.array
-    if array.ndim != 3:
-        raise ValueError(wrong("read_labels", argument, "a label map of 3 axes", array.shape, path=path))
-    array, was_rounded = round_labels(argument, array, str(path))
+    if volume.array.ndim != 3:
+        got = f"{len(volume.array)} channels of {volume.array.shape[1:]}"
+        raise ValueError(wrong("read_labels", argument, "a label map of 3 axes", got, path=path))
+    array, was_rounded = round_labels(argument, volume.array, str(path))
     return LabelMap(array, volume.affine, Path(path), was_rounded)

@@ -8,11 +8,14 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.files.writing import replacing
-from rankseg_rma.grid import Grid, spacing_of
+from rankseg_rma.grid import Grid, require_affine, spacing_of
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 SITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES)
+# Millimetres of the units metre and micron in NIfTI's xyzt_units; no unit, or an unknown one, is mm, as ITK has it.
+_MM_OF_UNIT = {1: 1e3, 3: 1e-3}
+_AXES = "of 3 axes, and one more for channels"
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,14 @@ def read_volume(path: str | Path, dtype: Any = None) -> Volume:
     """Read a volume.
 
     Args:
-        path: .nii, .nii.gz, .mha, .mhd, .nrrd or .nhdr. A NIfTI with four axes is (x, y, z, class) on disk and
-            (class, x, y, z) here.
+        path: .nii, .nii.gz, .mha, .mhd, .nrrd or .nhdr. A file with four axes is (x, y, z, class) on disk and
+            (class, x, y, z) here; axes of length one after the third are dropped, and RGB is three channels.
         dtype: numpy dtype of the array; by default as stored.
+    Returns:
+        The volume, in millimetres whatever unit its header has.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file cannot be read, or is no volume.
+        ValueError: the file cannot be read, is no volume, or its affine gives voxels no place.
     """
     path = Path(path)
     if not path.is_file():
@@ -89,9 +94,10 @@ def read_volume(path: str | Path, dtype: Any = None) -> Volume:
         volume = _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_sitk(path)
     except Exception as error:  # nibabel, zlib, gzip and SimpleITK raise a dozen kinds for a damaged file
         raise _unreadable(path, error) from error
-    if volume.array.ndim not in (3, 4):
-        raise ValueError(wrong("read_volume", "volume", "of 3 (or 4) axes", volume.array.shape, path=path))
-    return volume if dtype is None else Volume(volume.array.astype(dtype, copy=False), volume.affine, volume.header)
+    array = volume.array
+    _require_volume(array.shape, volume.affine, path)
+    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array
+    return Volume(array if dtype is None else array.astype(dtype, copy=False), volume.affine, volume.header)
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -106,11 +112,16 @@ def read_grid(path: str | Path) -> Grid:
 
         try:
             image = nibabel.load(path)
+            affine, header = _in_millimetres(image)
+            shape = _shape_of(image.shape, image.get_data_dtype())
         except Exception as error:
             raise _unreadable(path, error) from error
-        return Grid(tuple(image.shape[:3]), image.affine, image.header)
+        _require_volume(shape, affine, path)
+        is_converted = header is not image.header or len(image.shape) > 4 or len(shape) > len(image.shape)
+        return Grid(shape[:3], affine, header, shape[3] if len(shape) == 4 else 1, is_converted)
     volume = read_volume(path)
-    return Grid(volume.array.shape[-3:], volume.affine)
+    num_channels = len(volume.array) if volume.array.ndim == 4 else 1
+    return Grid(volume.array.shape[-3:], volume.affine, None, num_channels, is_converted=True)
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
@@ -119,23 +130,62 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(wrong("read_volume", "file", "a readable volume", got, path=path, advice=advice))
 
 
+def _require_volume(shape: tuple[int, ...], affine: Any, path: Path) -> None:
+    if len(shape) not in (3, 4):
+        advice = "A picture of two axes is no volume." if len(shape) < 3 else ""
+        raise ValueError(wrong("read_volume", "volume", _AXES, shape, path=path, advice=advice))
+    require_affine("read_volume", affine, path)
+
+
+def _shape_of(shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
+    """Shape of an array as it is read: axes of length one after the third mean nothing, RGB is one axis more.
+
+    Example:
+        >>> _shape_of((5, 4, 1, 1), np.dtype("int16")), _shape_of((5, 4, 3, 1, 2), np.dtype("int16"))
+        ((5, 4, 1), (5, 4, 3, 2))
+    """
+    components = (len(dtype.names),) if dtype.names and len(shape) >= 3 else ()
+    return (*shape[:3], *(length for length in shape[3:] if length != 1), *components)
+
+
 def _read_nifti(path: Path) -> Volume:
+    """(x, y, z) or (x, y, z, channel)."""
     import nibabel
+    from numpy.lib.recfunctions import structured_to_unstructured
 
     image = nibabel.load(path)
     array = np.asanyarray(image.dataobj)
-    while array.ndim > 4 and array.shape[3] == 1:  # vector images: (x, y, z, 1, channel)
-        array = array[:, :, :, 0]
-    return Volume(np.moveaxis(array, -1, 0) if array.ndim == 4 else array, image.affine, image.header)
+    affine, header = _in_millimetres(image)
+    shape = _shape_of(array.shape, array.dtype)
+    array = array.squeeze(tuple(axis for axis in range(3, array.ndim) if array.shape[axis] == 1))
+    return Volume(structured_to_unstructured(array) if len(shape) > array.ndim else array, affine, header)
+
+
+def _in_millimetres(image: Any) -> tuple[Any, Any]:
+    """Affine and header of a nibabel image; both as they are unless the file counts in metres or microns."""
+    header = image.header
+    scale = _MM_OF_UNIT.get(int(header["xyzt_units"]) % 8)
+    if scale is None:
+        return image.affine, header
+    header = header.copy()
+    header["pixdim"][1:4] *= scale
+    for name in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
+        header[name] = header[name] * scale
+    header.set_xyzt_units("mm")
+    return np.diag([scale, scale, scale, 1.0]) @ image.affine, header
 
 
 def _read_sitk(path: Path) -> Volume:
+    """(x, y, z) or (x, y, z, channel)."""
     import SimpleITK
 
     image = SimpleITK.ReadImage(str(path))
     array = SimpleITK.GetArrayFromImage(image).T
-    if image.GetDimension() == 4:
-        array = np.moveaxis(array, -1, 0)
+    if array.ndim > image.GetDimension():
+        array = np.moveaxis(array, 0, -1)  # components of a voxel
+    array = array.squeeze(tuple(axis for axis in range(3, array.ndim) if array.shape[axis] == 1))
+    if image.GetDimension() < 3:
+        return Volume(np.empty(image.GetSize()), np.eye(4))  # whatever is in it: `read_volume` refuses its shape
     lps_to_ras = np.diag([-1.0, -1.0, 1.0])
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]

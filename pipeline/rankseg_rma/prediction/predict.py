@@ -14,8 +14,8 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.datalist import read_tested
 from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.probabilities import Probabilities
-from rankseg_rma.files.volumes import NIFTI_SUFFIXES, case_id_of, read_grid, read_volume, write_volume
-from rankseg_rma.grid import same_grid
+from rankseg_rma.files.volumes import case_id_of, read_grid, read_volume, write_volume
+from rankseg_rma.grid import Grid, same_grid
 from rankseg_rma.prediction.multiscale import resize_probs
 
 
@@ -42,7 +42,8 @@ def _predict_volume(bundle: Bundle, image: str | Path) -> Probabilities:
     from monai.utils import convert_to_dst_type
 
     grid = read_grid(image)
-    with _as_nifti(Path(image)) as readable:
+    _require_channels(bundle, grid.num_channels, image)
+    with _as_nifti(Path(image), grid) as readable:
         item = bundle.preprocessing({"image": str(readable)})
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
@@ -67,8 +68,7 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
     from rankseg_rma.datasets.axial import from_axial, resize_image, to_axial
 
     volume = read_volume(image)
-    if volume.array.ndim != 3:
-        raise ValueError(wrong("predict_probabilities", "volume", "of 3 axes", volume.array.shape, path=image))
+    _require_channels(bundle, 1 if volume.array.ndim == 3 else len(volume.array), image)
     stack = to_axial(volume.array, volume.affine).astype(np.float32)  # (slice, row, column)
     probs = None
     for place, plane in enumerate(stack):
@@ -79,6 +79,13 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
         probs[:, place] = found
     assert probs is not None
     return Probabilities(from_axial(probs, volume.affine), volume.affine, volume.header)
+
+
+def _require_channels(bundle: Bundle, num_channels: int, path: str | Path) -> None:
+    wanted = 1 if bundle.kind == "slices" else bundle.in_channels
+    if wanted is not None and num_channels != wanted:
+        expected = f"of {wanted} channel{'' if wanted == 1 else 's'}, as the bundle takes"
+        raise ValueError(wrong("predict_probabilities", "image", expected, num_channels, path=path))
 
 
 def predict_image(bundle: Bundle, image: Any) -> Any:
@@ -136,9 +143,12 @@ def predict_sample(bundle: Bundle, image: Any, label: Any, path: str | Path) -> 
 
 
 @contextmanager
-def _as_nifti(path: Path) -> Iterator[Path]:
-    """A NIfTI copy of a volume in another format: without the large itk package MONAI reads no other."""
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
+def _as_nifti(path: Path, grid: Grid) -> Iterator[Path]:
+    """A NIfTI copy in millimetres of a volume that says it otherwise.
+
+    A bundle reads the file by itself: MONAI knows no other unit, and without the large itk package no other format.
+    """
+    if not grid.is_converted:
         yield path
         return
     volume = read_volume(path)
