@@ -118,7 +118,9 @@ def test_what_is_no_volume_is_refused(tmp_path, kind):
         shape = (6, 5, 4, 2, 3) if kind == "five" else (6, 5)
         nibabel.save(nibabel.Nifti1Image(np.zeros(shape, dtype), np.eye(4)), path)
     for read in (read_volume, read_grid):
-        with pytest.raises(ValueError, match=rf"volume must be of 3 axes, and one more for channels; got .*{path.name}"):
+        with pytest.raises(
+            ValueError, match=rf"volume must be of 3 axes, and one more for channels; got .*{path.name}"
+        ):
             read(path)
 
 
