@@ -1,7 +1,8 @@
 """Commands that score masks: evaluate, compare, advise, figures."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,32 +38,64 @@ from rankseg_rma.cli.options import (
     parse_axis,
 )
 from rankseg_rma.cli.outcome import reporting
+from rankseg_rma.cli.shared import spread
+from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.runs.outcome import Outcome
 
 
-def _evaluation_options(
-    dataset: str | None, label_names: str | None, region: list[str] | None, lesions: str | None, organ: str | None,
-    tolerances: str, slice_axis: str, datalist: Path | None, part: str, **others: Any,
-) -> Any:  # fmt: skip
-    from rankseg_rma.checks import wrong
-    from rankseg_rma.cli.parsing import parse_labels, parse_names, parse_numbers, parse_regions
-    from rankseg_rma.datasets import load_card, read_part
-    from rankseg_rma.evaluation.options import EvaluationOptions
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What `evaluate` and `compare` share, as it is typed; see `EvaluationOptions`."""
 
-    if dataset and label_names:
-        raise ValueError(wrong("evaluate", "labels", "given by either --dataset or --labels", "both"))
-    card = load_card(dataset) if dataset else None
-    names = getattr(card, "labels", None) or {} if card else parse_labels(label_names)
-    regions = parse_regions(region or []) or getattr(card, "regions", None) or {}
-    only = {entry["case_id"] for entry in read_part(datalist, part)} if datalist else None
-    return EvaluationOptions(
-        label_names=names, regions=regions, lesions=parse_names(lesions),
-        organ=tuple(int(value) for value in parse_numbers("organ", organ)) if organ else None,
-        tolerances_mm=parse_numbers("tolerances", tolerances), slice_axis=parse_axis(slice_axis), only=only, **others,
-    )  # fmt: skip
+    dataset: Dataset = None
+    label_names: LabelNames = None
+    region: Regions = None
+    lesions: Lesions = None
+    organ: Organ = None
+    slices: Slices = None
+    slice_axis: SliceAxis = "axial"
+    surface: Surface = EvaluationOptions.surface
+    tolerances: Tolerances = "1,2"
+    edge_is_inside: EdgeIsInside = EvaluationOptions.edge_is_inside
+    connectivity: Connectivity = EvaluationOptions.connectivity
+    empty: Empty = None
+    protocol: ProtocolOption = None
+    metric: ReportMetric = EvaluationOptions.metric
+    cluster: Cluster = None
+    datalist: Datalist = None
+    part: Part = "test"
+    limit: Limit = None
+    probabilities: Probabilities = None
+    images: Images = None
+    workers: Workers = None
+    report: Report = True
+
+    def parse(self, slices: bool) -> EvaluationOptions:
+        """The options as values; ``slices``: what the command makes of --slices."""
+        from rankseg_rma.checks import wrong
+        from rankseg_rma.cli.parsing import parse_labels, parse_names, parse_numbers, parse_regions
+        from rankseg_rma.datasets import load_card, read_part
+
+        if self.dataset and self.label_names:
+            raise ValueError(wrong("evaluate", "labels", "given by either --dataset or --labels", "both"))
+        card = load_card(self.dataset) if self.dataset else None
+        names = getattr(card, "labels", None) or {} if card else parse_labels(self.label_names)
+        only = {entry["case_id"] for entry in read_part(self.datalist, self.part)} if self.datalist else None
+        return EvaluationOptions(
+            label_names=names, regions=parse_regions(self.region or []) or getattr(card, "regions", None) or {},
+            lesions=parse_names(self.lesions),
+            organ=tuple(int(value) for value in parse_numbers("organ", self.organ)) if self.organ else None,
+            surface=self.surface, slices=slices, slice_axis=parse_axis(self.slice_axis),
+            tolerances_mm=parse_numbers("tolerances", self.tolerances), edge_is_inside=self.edge_is_inside,
+            connectivity=self.connectivity, empty_policy=self.empty and self.empty.value,
+            protocol=self.protocol and self.protocol.value, metric=self.metric, cluster=self.cluster, only=only,
+            limit=self.limit, probabilities=self.probabilities, images=self.images, workers=self.workers,
+            report=self.report,
+        )  # fmt: skip
 
 
 @reporting
+@spread
 def evaluate(
     predictions: Annotated[
         list[str],
@@ -72,44 +105,19 @@ def evaluate(
     ],
     references: References,
     out: OutFolder,
-    dataset: Dataset = None,
-    label_names: LabelNames = None,
-    region: Regions = None,
-    lesions: Lesions = None,
-    organ: Organ = None,
     unit: UnitOption = ScoreUnit.volume,
-    slices: Slices = False,
-    slice_axis: SliceAxis = "axial",
-    surface: Surface = True,
-    tolerances: Tolerances = "1,2",
-    edge_is_inside: EdgeIsInside = False,
-    connectivity: Connectivity = 26,
-    empty: Empty = None,
-    protocol: ProtocolOption = None,
-    metric: ReportMetric = "dice",
-    cluster: Cluster = None,
-    datalist: Datalist = None,
-    part: Part = "test",
-    limit: Limit = None,
-    probabilities: Probabilities = None,
-    images: Images = None,
-    workers: Workers = None,
-    report: Report = True,
+    *,
+    scoring: ScoringOptions,
 ) -> Outcome:
     """Score masks against references: CSV tables and report.html; several decoders are compared with the first."""
     from rankseg_rma.evaluation.evaluate import evaluate_masks
 
-    options = _evaluation_options(
-        dataset, label_names, region, lesions, organ, tolerances, slice_axis, datalist, part, surface=surface,
-        slices=slices or unit is ScoreUnit.slice, edge_is_inside=edge_is_inside, connectivity=connectivity,
-        metric=metric, cluster=cluster,
-        empty_policy=empty and empty.value, protocol=protocol and protocol.value, limit=limit, images=images,
-        probabilities=probabilities, workers=workers, report=report,
-    )  # fmt: skip
+    options = scoring.parse(slices=bool(scoring.slices) or unit is ScoreUnit.slice)
     return evaluate_masks(predictions, references, out, options)
 
 
 @reporting
+@spread
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Folder of masks, or NAME=FOLDER: what is used today.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Folder of masks, or NAME=FOLDER: what may replace it.")],
@@ -118,7 +126,6 @@ def compare(
     arm: Annotated[
         list[str] | None, typer.Option(help="A further folder to compare with A, as NAME=FOLDER; may be repeated.")
     ] = None,
-    probabilities: Probabilities = None,
     validation: Annotated[
         Path | None,
         typer.Option(
@@ -126,38 +133,13 @@ def compare(
             "--references too. Adds an arm with one threshold per label tuned on them."
         ),
     ] = None,
-    dataset: Dataset = None,
-    label_names: LabelNames = None,
-    region: Regions = None,
-    lesions: Lesions = None,
-    organ: Organ = None,
-    slices: Slices = True,
-    slice_axis: SliceAxis = "axial",
-    surface: Surface = True,
-    tolerances: Tolerances = "1,2",
-    edge_is_inside: EdgeIsInside = False,
-    connectivity: Connectivity = 26,
-    empty: Empty = None,
-    protocol: ProtocolOption = None,
-    metric: ReportMetric = "dice",
-    cluster: Cluster = None,
-    datalist: Datalist = None,
-    part: Part = "test",
-    limit: Limit = None,
-    images: Images = None,
-    workers: Workers = None,
-    report: Report = True,
+    *,
+    scoring: ScoringOptions,
 ) -> Outcome:
     """Compare two folders of masks, case by case, with the downside shown."""
     from rankseg_rma.evaluation.compare import compare_folders
 
-    options = _evaluation_options(
-        dataset, label_names, region, lesions, organ, tolerances, slice_axis, datalist, part, surface=surface,
-        slices=slices, edge_is_inside=edge_is_inside, connectivity=connectivity,
-        metric=metric, cluster=cluster, empty_policy=empty and empty.value,
-        protocol=protocol and protocol.value, limit=limit, images=images, probabilities=probabilities,
-        workers=workers, report=report,
-    )  # fmt: skip
+    options = scoring.parse(slices=scoring.slices is not False)
     return compare_folders([first, second, *(arm or [])], references, out, validation, options)
 
 

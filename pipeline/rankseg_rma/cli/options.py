@@ -88,7 +88,13 @@ Lesions = Annotated[
 Organ = Annotated[
     str | None, typer.Option(help="Labels of the tumour burden's organ, as in 1; default: the only one not a lesion.")
 ]
-Slices = Annotated[bool, typer.Option(help="Score slices too; as --unit slice.")]
+Slices = Annotated[
+    bool | None,
+    typer.Option(
+        help="Score slices too. Default: compare does, since its folders may be decoded for either unit; evaluate does "
+        "with --unit slice only, since slices make large tables."
+    ),
+]
 Surface = Annotated[bool, typer.Option(help="Score surfaces: HD95, ASSD, RMSD, MSSD, surface Dice.")]
 Tolerances = Annotated[str, typer.Option(help="Tolerances of surface Dice in mm, as in 1,2; 'none'.")]
 EdgeIsInside = Annotated[

@@ -1,5 +1,6 @@
 """Commands that make masks: train, infer, decode, demo."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,25 +22,40 @@ from rankseg_rma.cli.options import (
     parse_axis,
 )
 from rankseg_rma.cli.outcome import reporting
+from rankseg_rma.cli.shared import spread
 from rankseg_rma.runs.outcome import Outcome
 
 if TYPE_CHECKING:
     from rankseg_rma.prediction.policy import DecodeOptions
 
 
-def decoders_of(decode: Decode) -> tuple[str, ...]:
-    return ("argmax", "rma") if decode is Decode.both else (decode.value,)
+@dataclass(frozen=True)
+class DecodingOptions:
+    """What `infer` and `decode` share, as it is typed; see `DecodeOptions`."""
 
+    decode: DecodeOption = Decode.both
+    metric: MetricOption = ScoreMetric.dice
+    unit: UnitOption = ScoreUnit.volume
+    slice_axis: SliceAxis = "axial"
+    temperature: Temperature = None
+    pruning_prob: Pruning = 0.5
+    unassigned: UnassignedOption = Unassigned.max_score
 
-def decode_options(
-    metric: ScoreMetric, unit: ScoreUnit, slice_axis: str, pruning_prob: float, unassigned: Unassigned
-) -> "DecodeOptions":
-    from rankseg_rma.prediction.policy import DecodeOptions
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        return ("argmax", "rma") if self.decode is Decode.both else (self.decode.value,)
 
-    return DecodeOptions(metric.value, unit.value, parse_axis(slice_axis), pruning_prob, unassigned.value)
+    def parse(self) -> "DecodeOptions":
+        """The options as values; the temperature is chosen later, when the stored one is known."""
+        from rankseg_rma.prediction.policy import DecodeOptions
+
+        return DecodeOptions(
+            self.metric.value, self.unit.value, parse_axis(self.slice_axis), self.pruning_prob, self.unassigned.value
+        )
 
 
 @reporting
+@spread
 def infer(
     bundle: Annotated[
         Path, typer.Option(help="Run folder or bundle. Its config runs as code: use only what you trust.")
@@ -50,13 +66,8 @@ def infer(
         Path | None, typer.Option(help="Instead of --input: the folder of the data set of the run.")
     ] = None,
     part: Annotated[str, typer.Option(help="With --root: training, validation or test.")] = "test",
-    decode: DecodeOption = Decode.both,
-    metric: MetricOption = ScoreMetric.dice,
-    unit: UnitOption = ScoreUnit.volume,
-    slice_axis: SliceAxis = "axial",
-    temperature: Temperature = None,
-    pruning_prob: Pruning = 0.5,
-    unassigned: UnassignedOption = Unassigned.max_score,
+    *,
+    decoding: DecodingOptions,
     save_probabilities: Annotated[bool, typer.Option(help="Also write the probabilities, as 4D NIfTI.")] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA where there is one.")
@@ -76,27 +87,21 @@ def infer(
             advice = "Give whole volumes with --input, or score the stored slices with `rankseg-rma test`."
             raise ValueError(wrong("infer", "root", "of volumes or photographs", "a store of slices", advice=advice))
         images = {entry["case_id"]: root / entry["image"] for entry in entries}
-    options = decode_options(metric, unit, slice_axis, pruning_prob, unassigned)
-    return infer_cases(bundle, images or [], out, decoders_of(decode), options, temperature, save_probabilities, device)
+    options, temperature = decoding.parse(), decoding.temperature
+    return infer_cases(bundle, images or [], out, decoding.decoders, options, temperature, save_probabilities, device)
 
 
 @reporting
+@spread
 def decode(
     probabilities: Annotated[list[Path], typer.Argument(help="4D NIfTI (x, y, z, class) files, or folders of them.")],
     out: OutFolder,
-    decode: DecodeOption = Decode.both,
-    metric: MetricOption = ScoreMetric.dice,
-    unit: UnitOption = ScoreUnit.volume,
-    slice_axis: SliceAxis = "axial",
-    temperature: Temperature = None,
-    pruning_prob: Pruning = 0.5,
-    unassigned: UnassignedOption = Unassigned.max_score,
+    decoding: DecodingOptions,
 ) -> Outcome:
     """Saved probabilities in, masks out."""
     from rankseg_rma.prediction.masks import decode_probabilities
 
-    options = decode_options(metric, unit, slice_axis, pruning_prob, unassigned)
-    return decode_probabilities(probabilities, out, decoders_of(decode), options, temperature)
+    return decode_probabilities(probabilities, out, decoding.decoders, decoding.parse(), decoding.temperature)
 
 
 @reporting
