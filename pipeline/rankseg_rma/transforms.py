@@ -8,15 +8,50 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
 from monai.networks import one_hot
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from monai.utils import (
+    TransformBackends,
+    convert_to_dst_type,
+    convert_to_tensor,
+    ensure_tuple_rep,
+    get_equivalent_dtype,
+)
 
 from rankseg_rma.checks import require_number, wrong
 from rankseg_rma.decoder import Decoding, RMADecoder
+from rankseg_rma.decoder.solver import largest_label
+from rankseg_rma.decoder.sums import require_sums
 from rankseg_rma.decoder.temperature import TEMPERATURE_RANGE, scale_probabilities
+from rankseg_rma.decoder.untraced import untraced
 from rankseg_rma.grid import find_slice_axis
 
 _NEUTRAL = {"dim": 0, "keepdim": True, "threshold": None, "rounding": None}
+_LABEL_DTYPES = (torch.uint8, torch.int16, torch.int32)
 SUMMARY_FIELDS = ("cutoff", "num_selected", "mass", "value")
+
+
+def require_exact(function: str, dtype: Any, largest: int) -> None:
+    """Refuse an output dtype that cannot hold every label up to ``largest``.
+
+    Args:
+        function: who asks, for the message.
+        dtype: as MONAI takes it, of torch or numpy; None is not known yet.
+        largest: largest label.
+    Raises:
+        ValueError: names the smallest dtype that fits.
+    """
+    if dtype is None or _largest_exact(dtype) >= largest:
+        return
+    fitting = next(str(one) for one in _LABEL_DTYPES if _largest_exact(one) >= largest)
+    raise ValueError(wrong(function, "dtype", f"one that holds the labels 0 to {largest}, as {fitting}", dtype))
+
+
+def _largest_exact(dtype: Any) -> int:
+    """Largest whole number up to which a dtype of torch or numpy holds all."""
+    one = get_equivalent_dtype(dtype, torch.Tensor)
+    if one == torch.bool:
+        return 1
+    # A float of precision eps holds whole numbers up to 2 / eps.
+    return int(2 / torch.finfo(one).eps) if one.is_floating_point else int(torch.iinfo(one).max)
 
 
 class AsDiscreteRMA(Transform):
@@ -25,24 +60,25 @@ class AsDiscreteRMA(Transform):
     Args:
         argmax: accepted and ignored, so that a config can change ``_target_`` alone; so are AsDiscrete's ``dim=0``,
             ``keepdim=True``, ``threshold=None`` and ``rounding=None``.
-        to_onehot: number of channels of a one-hot output; default: one channel of labels.
+        to_onehot: number of channels of a one-hot output, at least one for each class; default: one channel of labels.
         softmax: the input is logits: apply softmax first.
         sigmoid: the input is logits: apply sigmoid first.
-        multilabel: classes may overlap: output one mask per class.
+        multilabel: classes may overlap: output one mask per class. Without it the classes must add up to 1.
         metric: "dice" or "iou", the score to maximise.
         unit: "volume" ("image") or "slice": what one score is computed over.
         slice_axis: "axial", "coronal" or "sagittal", found from the affine (RAS order where there is none), or an axis
             of the spatial shape.
         pruning_prob: a class whose largest probability is not above this selects nothing.
         unassigned: "max_score", "background" or "void", for voxels above no cutoff.
-        dtype: output dtype; default float32, as AsDiscrete.
+        dtype: output dtype, which must hold every label; default float32, as AsDiscrete.
         void_index: label that "void" writes.
         smooth: smoothing of the score.
         backend: "auto", "numba" or "torch".
         asdiscrete: other keywords of AsDiscrete, at the values above; anything else is refused.
 
     Raises:
-        ValueError, TypeError: as `RMADecoder`; also softmax and sigmoid together.
+        ValueError, TypeError: as `RMADecoder`; also softmax and sigmoid together, labels that ``dtype`` or
+            ``to_onehot`` cannot hold, and classes that do not add up to 1 without ``multilabel``.
     Example:
         >>> AsDiscreteRMA(pruning_prob=0.3)(torch.tensor([[0.55, 0.9, 0.6], [0.45, 0.1, 0.4]])).tolist()
         [[1.0, 0.0, 1.0]]
@@ -50,6 +86,7 @@ class AsDiscreteRMA(Transform):
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI's transforms declare it
 
+    @untraced
     def __init__(
         self,
         argmax: Any = None,
@@ -86,7 +123,9 @@ class AsDiscreteRMA(Transform):
         }  # fmt: skip
         RMADecoder(**self.options)
         find_slice_axis(None, slice_axis)
+        self._require_room(1)
 
+    @untraced
     def decode(self, img: Any) -> tuple[torch.Tensor, Decoding]:
         """Decode and return the discrete image with the decoder's findings; see ``__call__``."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
@@ -95,15 +134,29 @@ class AsDiscreteRMA(Transform):
             probs = torch.softmax(probs.float(), dim=0)
         if self.sigmoid:
             probs = torch.sigmoid(probs.float())
+        self._require_room(len(probs), probs.dtype)
         axis = -1
         if self.options["unit"] == "slice":
             affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
             axis = find_slice_axis(affine, self.slice_axis, probs.ndim - 1)
         decoding = RMADecoder(slice_axis=axis, **self.options)(probs)
+        if not self.options["multilabel"]:
+            require_sums("AsDiscreteRMA", "img", probs)
         labels = decoding.labels if self.options["multilabel"] else decoding.labels[None]
         if self.to_onehot is not None and not self.options["multilabel"]:
             labels = self._onehot(labels)
         return convert_to_dst_type(labels.contiguous(), img, dtype=self.dtype)[0], decoding
+
+    def _require_room(self, num_classes: int, given: Any = None) -> None:
+        """Refuse a dtype or a number of channels that the labels do not fit; without one the ``given`` dtype stays."""
+        if self.options["multilabel"]:
+            return
+        largest = largest_label(num_classes, self.options["unassigned"], self.options["void_index"])
+        if self.to_onehot is None:
+            require_exact("AsDiscreteRMA", given if self.dtype is None else self.dtype, largest)
+        elif self.to_onehot < max(num_classes, 2):
+            expected = f"at least {max(num_classes, 2)}, the number of classes"
+            raise ValueError(wrong("AsDiscreteRMA", "to_onehot", expected, self.to_onehot))
 
     def _onehot(self, labels: torch.Tensor) -> torch.Tensor:
         """One channel per class; a void voxel is in none of them."""
@@ -112,6 +165,7 @@ class AsDiscreteRMA(Transform):
         hot = one_hot(inside.long(), num_classes=self.to_onehot, dim=0, dtype=torch.bool)
         return hot if void is None else hot & ~void
 
+    @untraced
     def __call__(self, img: Any) -> torch.Tensor:
         """Decode one item.
 
@@ -139,6 +193,7 @@ class AsDiscreteRMAd(MapTransform):
 
     backend = AsDiscreteRMA.backend
 
+    @untraced
     def __init__(
         self,
         keys: KeysCollection,
@@ -164,6 +219,7 @@ class AsDiscreteRMAd(MapTransform):
             AsDiscreteRMA(**dict(zip(names, values, strict=True))) for values in zip(*per_key, strict=True)
         ]
 
+    @untraced
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key, decoded, converter in self.key_iterator(d, self.decoded, self.converters):
@@ -173,6 +229,8 @@ class AsDiscreteRMAd(MapTransform):
                     hot = one_hot(plain.as_subclass(torch.Tensor), num_classes=converter.to_onehot, dim=0)
                 else:
                     hot = plain
+                if hot.numel():
+                    require_exact("AsDiscreteRMAd", converter.dtype, int(hot.max()))
                 d[key] = convert_to_dst_type(hot, plain, dtype=converter.dtype)[0]
                 continue
             d[key], decoding = converter.decode(d[key])
@@ -207,6 +265,7 @@ class ScaleTemperature(Transform):
         given = 1.0 if temperature is None else temperature
         self.temperature = require_number("ScaleTemperature", "temperature", given, *TEMPERATURE_RANGE)
 
+    @untraced
     def __call__(self, img: Any) -> torch.Tensor:
         """Return (class, *spatial) probabilities; a single class is paired with its complement, zeros stay zeros."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
@@ -232,6 +291,7 @@ class ScaleTemperatured(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.converter = ScaleTemperature(temperature, multilabel)
 
+    @untraced
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):

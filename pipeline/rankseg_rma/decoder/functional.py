@@ -7,8 +7,11 @@ import numpy as np
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.decoder.objective import METRICS, Floats, Objective
 from rankseg_rma.decoder.solver import BACKENDS, UNITS, RMADecoder, open_backend
+from rankseg_rma.decoder.sums import require_sums
+from rankseg_rma.decoder.untraced import untraced
 
 
+@untraced
 def expected_score(
     probs: Any, labels: Any, metric: str = "dice", *, unit: str = "volume", slice_axis: int = -1, backend: str = "auto"
 ) -> Floats:
@@ -52,6 +55,7 @@ def expected_score(
     return value if unit == "slice" else value[0]
 
 
+@untraced
 def rankseg_rma(
     prob: Any,
     opt_metric: str = "dice",
@@ -65,7 +69,7 @@ def rankseg_rma(
         prob: (batch, class, *spatial) probabilities, or (class, *spatial) with in_batch=False; torch tensor or numpy
             array, 2D or 3D.
         opt_metric: "dice" or "iou".
-        allow_overlap: one bool mask per class instead of one label per voxel.
+        allow_overlap: one bool mask per class instead of one label per voxel; classes need not add up to 1 then.
         in_batch: the first axis is the batch.
         return_tau: return also the number of voxels that each class selected.
     Returns:
@@ -73,7 +77,7 @@ def rankseg_rma(
         container as ``prob``. With return_tau a pair (labels, tau), tau int64 of shape (batch, class). No batch axis
         with in_batch=False.
     Raises:
-        ValueError, TypeError: as `RMADecoder`.
+        ValueError, TypeError: as `RMADecoder`; also classes that do not add up to 1 where they exclude each other.
     Source:
         Wang and Dai 2025.
     Example:
@@ -97,6 +101,8 @@ def rankseg_rma(
     tau = _empty_like(cases, shape[:2], "int64")
     for index in range(shape[0]):
         decoding = decoder(cases[index])
+        if not allow_overlap:
+            require_sums(function, "prob", cases[index])
         labels[index] = decoding.labels
         for label, num_selected in enumerate(decoding.num_selected.tolist()):
             tau[index, label] = num_selected

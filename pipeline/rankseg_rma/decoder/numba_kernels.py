@@ -6,14 +6,15 @@ classes of a tile stay in cache, and run without the interpreter's lock. A task 
 cycle through the units. Cutoffs and accumulators are (unit, class).
 """
 
-import numba
 import numpy as np
+
+from rankseg_rma.compiling import kernel
 
 # Sums may be reordered (vectorised); NaN keeps its meaning.
 _FASTMATH = {"reassoc", "nsz"}
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _sum_run(run, bits, cutoff):  # type: ignore[no-untyped-def]
     """Count and total above the cutoff, mass, and the largest bit pattern: the order of floats in [0, 1].
 
@@ -31,7 +32,7 @@ def _sum_run(run, bits, cutoff):  # type: ignore[no-untyped-def]
     return count, total, mass, peak
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def select_task(data, bits, first, start, stop, inner, cutoff, count, total, mass, peak):  # type: ignore[no-untyped-def]
     for c in range(data.shape[0]):
         position = start
@@ -48,14 +49,14 @@ def select_task(data, bits, first, start, stop, inner, cutoff, count, total, mas
             position = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _count_above(run, cutoff, seen):  # type: ignore[no-untyped-def]
     """Number of classes above their cutoff at each voxel, one class more; two means several."""
     for i in range(run.size):
         seen[i] = min(seen[i] + np.uint8(run[i] > cutoff), 2)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _sum_exclusive(run, cutoff, seen):  # type: ignore[no-untyped-def]
     count, total = 0, 0.0
     for i in range(run.size):
@@ -65,7 +66,7 @@ def _sum_exclusive(run, cutoff, seen):  # type: ignore[no-untyped-def]
     return count, total
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def exclusive_task(data, first, start, stop, inner, tile, cutoff, count, total):  # type: ignore[no-untyped-def]
     seen = np.empty(tile, np.uint8)
     position = start
@@ -84,13 +85,13 @@ def exclusive_task(data, first, start, stop, inner, tile, cutoff, count, total):
         position = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _mark_nonzero(run, some):  # type: ignore[no-untyped-def]
     for i in range(run.size):
         some[i] |= run[i] > 0
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")
+@kernel(fastmath=_FASTMATH, error_model="numpy")
 def _take_constant(run, cutoff, slope, offset, base, eligible, label, seen, best, labels):  # type: ignore[no-untyped-def]
     """Offer one class to every voxel, the gain's denominator being constant (Dice)."""
     slope, offset = slope / base, offset / base
@@ -102,7 +103,7 @@ def _take_constant(run, cutoff, slope, offset, base, eligible, label, seen, best
         labels[i] = label if better else labels[i]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")
+@kernel(fastmath=_FASTMATH, error_model="numpy")
 def _take_ratio(run, cutoff, slope, offset, base, eligible, label, seen, best, labels):  # type: ignore[no-untyped-def]
     """Offer one class to every voxel, the gain's denominator falling with the probability (IoU)."""
     for i in range(run.size):
@@ -113,7 +114,7 @@ def _take_ratio(run, cutoff, slope, offset, base, eligible, label, seen, best, l
         labels[i] = label if better else labels[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def assign_task(  # type: ignore[no-untyped-def]
     data, first, start, stop, inner, tile, cutoff, slope, offset, base, shrink, eligible, fallback, labels
 ):
@@ -150,13 +151,13 @@ def assign_task(  # type: ignore[no-untyped-def]
         position = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _compare_run(run, cutoff, mask):  # type: ignore[no-untyped-def]
     for i in range(run.size):
         mask[i] = run[i] > cutoff
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def mask_task(data, first, start, stop, inner, cutoff, masks):  # type: ignore[no-untyped-def]
     for c in range(data.shape[0]):
         position = start
@@ -168,7 +169,7 @@ def mask_task(data, first, start, stop, inner, cutoff, masks):  # type: ignore[n
             position = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
+@kernel(fastmath=_FASTMATH)
 def _sum_masked(run, mask):  # type: ignore[no-untyped-def]
     count, total = 0, 0.0
     for i in range(run.size):
@@ -177,7 +178,7 @@ def _sum_masked(run, mask):  # type: ignore[no-untyped-def]
     return count, total
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def masked_task(data, first, start, stop, inner, masks, count, total):  # type: ignore[no-untyped-def]
     """As `select_task`, the voxels being chosen by ``masks[c, position - start]``."""
     for c in range(data.shape[0]):
@@ -193,7 +194,7 @@ def masked_task(data, first, start, stop, inner, masks, count, total):  # type: 
             position = end
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def transpose(source, target):  # type: ignore[no-untyped-def]
     """target[c, j, i] = source[c, i, j], tile by tile so that both sides stay in cache."""
     for c in range(source.shape[0]):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from rankseg_rma.checks import require_number, require_one_of, wrong
 from rankseg_rma.decoder.objective import METRICS, Counts, Floats, Gain, Objective
+from rankseg_rma.decoder.untraced import untraced
 
 BACKENDS = {
     "numba": "rankseg_rma.decoder.numba_backend",
@@ -22,6 +23,7 @@ BACKENDS = {
 }
 UNITS = ("volume", "image", "slice")
 UNASSIGNED = ("max_score", "background", "void")
+MOST_SPATIAL_AXES = 3
 _START_CUTOFF = 0.25
 
 
@@ -131,12 +133,17 @@ def label_dtype(num_labels: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if num_labels <= 256 else np.int16 if num_labels <= 32768 else np.int32)
 
 
+def largest_label(num_classes: int, unassigned: str, void_index: int) -> int:
+    """Largest label that a label map of ``num_classes`` may hold; a single class has the labels 0 and 1."""
+    return max(num_classes - 1, 1, void_index if unassigned == "void" else 0)
+
+
 def _assignment(backend: Backend, found: Search, objective: Objective, unassigned: str, void_index: int) -> Assignment:
     """Measure the voxels that exactly one class selects, and from them what one more voxel is worth to each class."""
     num_classes = found.active.shape[1]
     void = unassigned == "void"
     fallback = void_index if void else 0
-    dtype = label_dtype(max(num_classes, fallback + 1, 2))
+    dtype = label_dtype(largest_label(num_classes, unassigned, void_index) + 1)
     if num_classes == 1:
         # Label 1 above the cutoff: the one class becomes the second of two, and nothing is left to weigh.
         eligible = np.zeros_like(found.active)
@@ -156,7 +163,8 @@ class RMADecoder:
         unit: what one score is computed over: "volume" (the whole array; "image" means the same) or "slice". Take the
             unit of the score that you report.
         slice_axis: axis of the spatial shape along which slices lie; only used with unit="slice".
-        multilabel: classes may overlap: one mask per class instead of one label per voxel.
+        multilabel: classes may overlap: one mask per class instead of one label per voxel. Without it the classes
+            exclude each other and should add up to 1, which is not looked at here: `rankseg_rma` and the transforms do.
         pruning_prob: a class whose largest probability is not above this selects nothing.
         unassigned: what a voxel above no cutoff becomes: "max_score" (largest gain), "background" (0) or "void".
         void_index: the label that "void" writes; not a class index.
@@ -203,6 +211,7 @@ class RMADecoder:
     def __repr__(self) -> str:
         return f"RMADecoder({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
 
+    @untraced
     def __call__(self, probs: Any) -> Decoding:
         """Decode one case.
 
@@ -212,8 +221,9 @@ class RMADecoder:
         Returns:
             A `Decoding`. Voxels whose probabilities are all zero are background (label 0, or in no mask).
         Raises:
-            TypeError: not a floating-point array or tensor.
-            ValueError: no class axis or no spatial axis, NaN, infinities, or values outside [0, 1] by more than 1e-4.
+            TypeError: not a floating-point array or tensor, or a tensor without values (in vmap, or on "meta").
+            ValueError: no class axis, no spatial axis or more than three, NaN, infinities, or values outside [0, 1] by
+                more than 1e-4.
         """
         slice_axis = self.slice_axis if self.unit == "slice" else None
         passes = open_backend(type(self).__name__, probs, slice_axis, self.backend)
@@ -241,9 +251,14 @@ def open_backend(function: str, probs: Any, slice_axis: int | None, name: str) -
     if getattr(probs.dtype, "kind", "") != "f" and "float" not in str(probs.dtype):
         advice = "Pass probabilities (softmax or sigmoid of the network's output), not labels."
         raise TypeError(wrong(function, "probs", "floating point", str(probs.dtype), advice=advice))
+    require_values(function, "probs", probs)
     shape = tuple(probs.shape)
     if len(shape) < 2 or shape[0] == 0:
         raise ValueError(wrong(function, "probs", "of shape (class, *spatial) with at least one class", shape))
+    if len(shape) > 1 + MOST_SPATIAL_AXES:
+        expected = f"of shape (class, *spatial) with at most {MOST_SPATIAL_AXES} spatial axes"
+        advice = "Decollate a batch, or give its cases one by one; rankseg_rma(prob) takes batches."
+        raise ValueError(wrong(function, "probs", expected, shape, advice=advice))
     if slice_axis is not None:
         if not -(len(shape) - 1) <= slice_axis < len(shape) - 1:
             raise ValueError(wrong(function, "slice_axis", f"an axis of the spatial shape {shape[1:]}", slice_axis))
@@ -255,3 +270,19 @@ def open_backend(function: str, probs: Any, slice_axis: int | None, name: str) -
     chosen = name if name != "auto" else "numba" if on_cpu else "torch"
     backend: Backend = import_module(BACKENDS[chosen]).open_passes(probs, slice_axis)
     return backend
+
+
+def require_values(function: str, argument: str, probs: Any) -> None:
+    """Refuse tensors that only stand for others: the search looks at the values.
+
+    Raises:
+        TypeError: a tensor of vmap, of a gradient transform or of a tracer, a sparse one, or one on "meta".
+    """
+    try:
+        has_values = not hasattr(probs, "data_ptr") or (probs.data_ptr() is not None and probs.device.type != "meta")
+    except RuntimeError:  # it has no storage
+        has_values = False
+    if not has_values:
+        advice = "Call it outside of torch.func (vmap, grad) and of tracing; rankseg_rma(prob) takes batches."
+        got = f"a tensor without storage of its own, {type(probs).__name__}"
+        raise TypeError(wrong(function, argument, "a dense tensor that holds values", got, advice=advice))

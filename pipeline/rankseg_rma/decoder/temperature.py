@@ -8,11 +8,11 @@ import torch
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.decoder.geometry import TOLERANCE
+from rankseg_rma.decoder.solver import require_values
+from rankseg_rma.decoder.sums import require_sums
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 MAX_VOXELS_PER_CASE = 200_000
-# Resampled and half-precision probabilities of many classes miss 1 by more than rounding; other things miss it by far.
-SUM_TOLERANCE = 0.05
 
 
 def scale_probabilities(
@@ -30,12 +30,14 @@ def scale_probabilities(
         Tensor of the same shape and dtype. Voxels that are zero in every class stay so.
     Raises:
         ValueError: values outside [0, 1], NaN, or classes that do not add up to 1 where they should.
+        TypeError: a tensor without values, as inside of vmap.
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     if temperature == 1.0:
         return probs
-    low, high = (float(end) for end in torch.aminmax(probs)) if probs.numel() else (0.0, 1.0)
+    require_values(function, "img", probs)
+    low, high = (float(end) for end in torch.aminmax(probs.detach())) if probs.numel() else (0.0, 1.0)
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also when NaN
         advice = "Apply softmax to logits first."
         got = f"values from {low:.4g} to {high:.4g}"
@@ -43,7 +45,7 @@ def scale_probabilities(
     probs = probs.clamp(0, 1)
     alone = multilabel or len(probs) == 1
     if not alone:
-        _require_sums(probs, function)
+        require_sums(function, "img", probs)
     # Relative to the largest class, so that small powers of many classes do not underflow together.
     largest = torch.maximum(probs, 1 - probs) if alone else probs.amax(dim=0, keepdim=True)
     largest = torch.where(largest > 0, largest, 1)
@@ -54,16 +56,6 @@ def scale_probabilities(
         total = scaled.sum(dim=0, keepdim=True)
     scaled /= torch.where(total > 0, total, 1)
     return scaled
-
-
-def _require_sums(probs: Any, function: str) -> None:
-    """Refuse classes that do not add up to 1 in more than one voxel of a hundred; voxels without mass are padding."""
-    total = probs.sum(dim=0, dtype=torch.float32)
-    off = int(torch.count_nonzero(((total - 1).abs() > SUM_TOLERANCE) & (total != 0)))
-    if off > total.numel() / 100:
-        advice = "For classes that may overlap, as sigmoid gives them, say multilabel=True."
-        got = f"{off} of {total.numel()} voxels that do not"
-        raise ValueError(wrong(function, "img", "classes that add up to 1", got, advice=advice))
 
 
 def sample_log_probs(probs: Any, label: Any, most: int = MAX_VOXELS_PER_CASE) -> tuple[Any, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any
 
-import numba
 import numpy as np
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.compiling import kernel
 from rankseg_rma.metrics.masks import as_label_map
 
 # -log of a probability stops here, so that one impossible voxel does not make a cohort infinite.
@@ -259,7 +259,7 @@ def _blocks(probs: Any, reference: Any) -> Any:
         yield np.concatenate([1 - piece, piece]) if len(piece) == 1 else piece, labels
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _count_block(probs, labels, ignored, edges, counts, totals, scores, found):  # type: ignore[no-untyped-def]
     """Add a block to the tables. ``found``: voxels counted, left out, off a sum of 1, of wrong value, wrong label."""
     num_classes, num_bins = probs.shape[0], edges.size - 1

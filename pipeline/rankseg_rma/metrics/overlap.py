@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.compiling import kernel
 from rankseg_rma.metrics.masks import as_label_map
 
 # Most labels, and most entries of the table of pairs before label maps with high values are renumbered.
@@ -112,7 +112,7 @@ def count_pairs(prediction: Any, reference: Any, axis: int | None = None) -> Lab
     return LabelPairs(tuple(values.tolist()), tables)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _tally(prediction, reference, tables):  # type: ignore[no-untyped-def]
     outer, units, inner = prediction.shape
     for i in range(outer):

@@ -18,11 +18,11 @@ from itertools import product
 from math import inf, nan
 from typing import Any
 
-import numba
 import numpy as np
 from scipy.spatial import cKDTree
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.compiling import kernel
 from rankseg_rma.metrics.masks import require_mask, union_box
 from rankseg_rma.metrics.spacing import layer_distances_mm, place_points, require_spacing
 
@@ -279,7 +279,7 @@ def _shells(spacing: Any, reach_mm: float) -> tuple[Any, Any]:
     return np.pad(steps, ((0, 0), (3 - steps.shape[1], 0)))[order], length_mm[order]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _search_shells(marks, places, bit, offsets, distances_mm, found_mm):  # type: ignore[no-untyped-def]
     """Length of the first step that leads from each flat position to the bit; ``found_mm`` stays where none does."""
     depth, height, width = marks.shape
