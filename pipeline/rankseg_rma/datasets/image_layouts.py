@@ -8,6 +8,7 @@ from pathlib import Path
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.datasets.case import Case, find_folder, inside
+from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -55,14 +56,21 @@ def read_cityscapes(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]
     root = _find(root, "leftImg8bit", ("cityscapes",))
     cases = []
     for part, folder in (("training", "train"), ("validation", "val"), ("test", "test")):
-        images = _by_stem((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"), "_leftImg8bit")
-        labels = _by_stem((root / "gtFine" / folder).glob("*/*_gtFine_labelIds.png"), "_gtFine_labelIds")
+        images = _in_cities(root / "leftImg8bit" / folder, "_leftImg8bit")
+        labels = _in_cities(root / "gtFine" / folder, "_gtFine_labelIds")
         for name in sorted(set(images) | (set(labels) if part != "test" else set())):
             city = name.split("_")[0]
             image = images.get(name, root / "leftImg8bit" / folder / city / f"{name}_leftImg8bit.png")
             label = labels.get(name, root / "gtFine" / folder / city / f"{name}_gtFine_labelIds.png")
             cases.append(Case(name, image, None if part == "test" else label, part))
     return card, cases
+
+
+def _in_cities(folder: Path, ending: str) -> dict[str, Path]:
+    """Files by name without the ending; a city that is a link to nowhere stands for itself, and reading it says so."""
+    refuse_dangling("list_cases", [folder])
+    cities = [path for path in folder.glob("*") if is_dangling(path)]
+    return _by_stem([*folder.glob(f"*/*{ending}.png"), *cities], ending)
 
 
 def read_ade20k(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
@@ -80,11 +88,11 @@ def read_camvid(card: ImageCard, root: Path) -> tuple[ImageCard, list[Case]]:
     cases = []
     for part, folder in (("training", "train"), ("validation", "val"), ("test", "test")):
         names = root / f"{folder}.txt"
-        if names.is_file():
+        if is_there(names):
             cases += [_listed(root, columns, names, part) for columns in _read_lines(names)]
         else:
             labels = root / f"{folder}annot"
-            is_unlabelled = part == "test" and not labels.is_dir()
+            is_unlabelled = part == "test" and not is_there(labels)
             found = _paired(root / folder, labels, part)
             cases += [replace(case, label=None) for case in found] if is_unlabelled else found
     return card, cases
@@ -100,6 +108,7 @@ def _listed(root: Path, columns: list[str], names: Path, part: str) -> Case:
 
 def _paired(images: Path, labels: Path, part: str) -> list[Case]:
     """Images and labels of the same name; a partner that is missing is listed where it should be."""
+    refuse_dangling("list_cases", [images, labels])
     found = _by_stem(path for path in images.glob("*") if path.suffix.lower() in SUFFIXES)
     masks = _by_stem(path for path in labels.glob("*") if path.suffix.lower() in SUFFIXES)
     return [

@@ -21,6 +21,7 @@ from rankseg_rma.datasets.axial import resize_image, resize_label, to_axial
 from rankseg_rma.datasets.card_kinds import DatasetCard, SliceRule
 from rankseg_rma.datasets.case import Case
 from rankseg_rma.files.labels import LabelMap, read_labels
+from rankseg_rma.files.listing import is_there, require_file
 from rankseg_rma.files.volumes import Volume, read_volume
 from rankseg_rma.files.writing import replacing, write_text
 from rankseg_rma.grid import same_grid
@@ -125,7 +126,7 @@ def _read_case(task: SliceTask) -> tuple[Volume, LabelMap]:
     case = task.case
     assert case.label is not None
     for path, fault in ((case.image, "label without image"), (case.label, "image without label")):
-        if not path.is_file():
+        if not is_there(path):
             raise FileNotFoundError(wrong("prepare", "case", "of image and label", fault, path=path))
     image, label = read_volume(case.image), read_labels(case.label)
     if image.array.ndim != 3:
@@ -294,8 +295,7 @@ def read_slice(path: str | Path) -> dict[str, Any]:
         DatasetError: the file is damaged or no slice.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(wrong("read_slice", "path", "an existing file", path))
+    require_file("read_slice", path)
     try:
         # An open file, for np.load leaves one behind that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:

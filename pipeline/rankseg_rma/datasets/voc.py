@@ -17,6 +17,7 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.datasets.case import find_folder
 from rankseg_rma.files.images import read_classes, write_classes
+from rankseg_rma.files.listing import is_there, require_file
 from rankseg_rma.files.writing import write_text
 
 ENTRIES = ("prepared.json", "SegmentationClassAug", "ImageSets")
@@ -136,8 +137,7 @@ def read_sbd_mask(path: Path) -> Any:
     """
     from scipy.io import loadmat
 
-    if not path.is_file():
-        raise FileNotFoundError(wrong("prepare", "mask", "an existing file", path))
+    require_file("prepare", path)
     try:
         classes = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
         if classes.ndim != 2 or classes.dtype != np.uint8:
@@ -153,8 +153,9 @@ def _size_of(image: Path) -> tuple[int, int]:
     """Height and width of a photograph; its pixels are not read."""
     from PIL import Image, UnidentifiedImageError
 
-    if not image.is_file():
+    if not is_there(image):
         raise FileNotFoundError(wrong("prepare", "mask", "with a photograph", "no such file", path=image))
+    require_file("prepare", image)
     try:
         with Image.open(image) as opened:
             return opened.height, opened.width

@@ -1,14 +1,16 @@
 """Layouts of volumes on disk: Medical Segmentation Decathlon, LiTS and KiTS."""
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import DatasetCard
 from rankseg_rma.datasets.case import Case, inside
+from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
 from rankseg_rma.files.volumes import case_id_of
 
 
@@ -44,6 +46,7 @@ def read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
 
 def read_lits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
     """LiTS: volume-N.nii and segmentation-N.nii, also packed, anywhere below ``root`` (two folders in the download)."""
+    refuse_dangling("list_cases", [path for path in sorted(root.iterdir()) if not path.suffix])
     images, labels = list_numbered(root, "volume"), list_numbered(root, "segmentation")
     if not images and not labels:
         advice = "Give a folder with volume-0.nii, segmentation-0.nii, ..., also in folders below it."
@@ -58,18 +61,36 @@ def read_lits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
 
 
 def list_numbered(root: Path, word: str) -> dict[int, Path]:
-    """Files WORD-N.nii or WORD-N.nii.gz below a folder, by number."""
+    """Files WORD-N.nii or WORD-N.nii.gz below a folder, by number; folders that are links are looked into."""
     found: dict[int, Path] = {}
-    for path in sorted(root.rglob(f"{word}-*.nii*")):
+    folders: dict[int, Path] = {}
+    for path in sorted(_below(root)):
         match = re.fullmatch(rf"{word}-(\d+)\.nii(\.gz)?", path.name)
-        # Some unpackers make a folder volume-0.nii with the file of the same name in it.
-        if match is None or not path.is_file():
+        if match is None:
             continue
-        if int(match[1]) in found:
-            got = f"{found[int(match[1])]} and {path}"
+        number = int(match[1])
+        if path.is_dir():
+            folders.setdefault(number, path)
+            continue
+        if number in found:
+            got = f"{found[number]} and {path}"
             raise DatasetError(wrong("list_cases", f"{word} files", "one of each number", got))
-        found[int(match[1])] = path
-    return found
+        found[number] = path
+    # Some unpackers make a folder volume-0.nii with the file of the same name in it; without one the case is missing.
+    return folders | found
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Everything below a folder, each folder once, however many links lead to it; first those that are no links."""
+    seen = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        here = Path(place)
+        folders.sort(key=lambda name: ((here / name).is_symlink(), name))
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (here / name for name in [*folders, *files])
 
 
 def read_kits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
@@ -83,19 +104,24 @@ def read_kits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
 
 
 def _kits_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("case_*") if path.is_dir() and re.fullmatch(r"case_\d{5}", path.name))
+    return sorted(path for path in folder.glob("case_*") if is_case_folder(path))
+
+
+def is_case_folder(path: Path) -> bool:
+    """Whether a folder is one of KiTS' cases, be it a link to nowhere."""
+    return re.fullmatch(r"case_\d{5}", path.name) is not None and (path.is_dir() or is_dangling(path))
 
 
 def _packed(folder: Path, word: str) -> Path:
     plain = folder / f"{word}.nii"
-    return plain if plain.is_file() else folder / f"{word}.nii.gz"
+    return plain if is_there(plain) else folder / f"{word}.nii.gz"
 
 
 def _is_of_test(card: DatasetCard, case: Case) -> bool:
     """The challenge's test cases have no label; a training case without one stays, and `check` names it."""
     first = card.first_unlabelled
     is_late = first is not None and int(case.case_id.removeprefix("case_")) >= first
-    return is_late and case.label is not None and not case.label.is_file()
+    return is_late and case.label is not None and case.image.parent.is_dir() and not is_there(case.label)
 
 
 # By the name that a card gives as its layout; cards and readers know no other list.

@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.datasets.volume_layouts import list_numbered
+from rankseg_rma.datasets.volume_layouts import is_case_folder, list_numbered
 from rankseg_rma.decoder.arms import DECODERS
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.structures import CaseFiles
+from rankseg_rma.files.listing import is_dangling, is_there
 from rankseg_rma.files.volumes import list_volumes, read_grid
 from rankseg_rma.grid import Grid
 from rankseg_rma.runs.outcome import Outcome
@@ -34,7 +35,9 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
         folder = Path(text) if text else Path(entry)
         if not folder.is_dir():
             raise FileNotFoundError(wrong("evaluate", "predictions", "an existing folder", folder))
-        inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name in DECODERS]
+        inner = [
+            path for path in sorted(folder.iterdir()) if (path.is_dir() or is_dangling(path)) and path.name in DECODERS
+        ]
         chosen = (
             {path.name: path for path in inner}
             if inner and not list_volumes(folder)
@@ -74,12 +77,20 @@ def list_references(folder: Path, predicted: Collection[str] = ()) -> dict[str, 
         if lits and not any(case_id.startswith("segmentation-") for case_id in predicted):
             return lits
     if not found:
-        found = {path.parent.name: path for path in sorted(folder.glob("*/segmentation.nii.gz"))}
+        found = _label_of_folders(folder)
     if not found:
         inner = [path.name for path in sorted(folder.glob("label*")) if path.is_dir()]
         advice = f"Did you mean {folder / inner[0]}?" if inner else ""
         raise FileNotFoundError(wrong("evaluate", "references", "a folder with label maps", folder, advice=advice))
     return found
+
+
+def _label_of_folders(folder: Path) -> dict[str, Path]:
+    """KiTS' segmentation.nii.gz by case; a case that is a link to nowhere is listed, for reading it says so."""
+    labels = {path.name: path / "segmentation.nii.gz" for path in sorted(folder.iterdir())}
+    found = {name: path for name, path in labels.items() if is_there(path) and not name.startswith(".")}
+    missing = {name: path for name, path in labels.items() if is_dangling(path.parent) and is_case_folder(path.parent)}
+    return dict(sorted((found | missing).items())) if found else {}
 
 
 def require_own_folder(out: Path, inputs: Sequence[Path]) -> None:

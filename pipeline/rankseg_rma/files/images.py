@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.files.listing import require_file
 from rankseg_rma.files.writing import replacing
 
 # The label value "not annotated" everywhere inside: it has no part in loss, decoding statistics or metrics.
@@ -73,8 +74,7 @@ def read_stored_label(path: str | Path) -> Any:
 
 def _open(function: str, path: Path) -> Image.Image:
     """Open and decode, so that a truncated file is found here."""
-    if not path.is_file():
-        raise FileNotFoundError(wrong(function, "path", "an existing file", path))
+    require_file(function, path)
     try:
         with path.open("rb") as file:
             image = Image.open(file)

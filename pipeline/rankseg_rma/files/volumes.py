@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rankseg_rma.checks import wrong
+from rankseg_rma.files.listing import list_named, require_file
 from rankseg_rma.files.writing import replacing
 from rankseg_rma.grid import Grid, require_affine, spacing_of
 
@@ -51,7 +52,7 @@ def case_id_of(path: str | Path) -> str:
 
 
 def list_volumes(folder: str | Path) -> dict[str, Path]:
-    """Image files directly in a folder, by case id, in alphabetical order; hidden files are left out.
+    """Image files directly in a folder, by case id, in alphabetical order; see `list_named`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -61,9 +62,7 @@ def list_volumes(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(wrong("list_volumes", "folder", "an existing folder", folder))
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES) or not path.is_file():
-            continue
+    for path in list_named(folder, SUFFIXES):
         case_id = case_id_of(path)
         if case_id in found:
             got = f"{found[case_id].name} and {path.name}"
@@ -86,8 +85,7 @@ def read_volume(path: str | Path, dtype: Any = None) -> Volume:
         ValueError: the file cannot be read, is no volume, or its affine gives voxels no place.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(wrong("read_volume", "path", "an existing file", path))
+    require_file("read_volume", path)
     if not path.name.lower().endswith(SUFFIXES):
         raise ValueError(wrong("read_volume", "path", "one of " + ", ".join(SUFFIXES), path.name, path=path))
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.image_layouts import SUFFIXES as LABEL_SUFFIXES
+from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.volumes import case_id_of, list_volumes
 
 
@@ -44,7 +45,7 @@ def collect_files(
     """
     found: dict[str, Path] = {}
     for path in inputs:
-        if not path.exists():
+        if not is_there(path):
             raise FileNotFoundError(wrong(function, "input", "an existing file or folder", path))
         for case_id, file in files_in(path):
             if case_id in found:
