@@ -7,6 +7,7 @@ from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.cards import DatasetCard, ImageCard, load_card
+from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.resources import read_yaml
 from rankseg_rma.files.temperature import read_temperature
 from rankseg_rma.files.weights import fit_weights, read_weights, require_fit, require_no_nan
@@ -25,6 +26,19 @@ def find_card(bundle_root: str | Path) -> DatasetCard | ImageCard | None:
 def find_kind(bundle_root: str | Path) -> str:
     """Kind of a bundle, "volume", "image" or "slices", without opening it."""
     return str(read_yaml(Path(bundle_root) / "configs" / "inference.yaml").get("kind", "volume"))
+
+
+def find_channels(bundle_root: str | Path) -> int:
+    """Channels of the images that a bundle takes, as its config or its metadata.json says; 1 where neither does."""
+    configs = Path(bundle_root) / "configs"
+    config, metadata = configs / "inference.yaml", configs / "metadata.json"
+    told = read_yaml(config).get("in_channels") if config.is_file() else None
+    if isinstance(told, int):
+        return told
+    told = read_json("find_channels", metadata) if metadata.is_file() else None
+    for key in ("network_data_format", "inputs", "image", "num_channels"):
+        told = told.get(key) if isinstance(told, dict) else None
+    return told if isinstance(told, int) else 1
 
 
 def stored_temperature(bundle_root: str | Path) -> float | None:

@@ -13,7 +13,7 @@ from rankseg_rma.datasets.case import Case
 from rankseg_rma.datasets.slices import read_slice
 from rankseg_rma.datasets.splits import part_cases
 from rankseg_rma.files.images import read_classes, read_image
-from rankseg_rma.files.volumes import case_id_of
+from rankseg_rma.files.names import id_of_pair
 
 
 def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
     if part not in parts:
         raise DatasetError(wrong("read_part", "part", "one of " + ", ".join(parts), repr(part), path=path))
     try:
-        return [{"case_id": case_id_of(entry["image"]), **entry} for entry in parts[part]]
+        return [{"case_id": id_of_pair(entry["image"], entry.get("label")), **entry} for entry in parts[part]]
     except (KeyError, TypeError) as error:
         expected = "entries with the path 'image'"
         raise DatasetError(wrong("read_part", "datalist", expected, repr(error), path=path)) from error

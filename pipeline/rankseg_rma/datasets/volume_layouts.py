@@ -11,7 +11,7 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import DatasetCard
 from rankseg_rma.datasets.case import Case, inside
 from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
-from rankseg_rma.files.volumes import case_id_of
+from rankseg_rma.files.names import case_id_of
 
 
 def read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:

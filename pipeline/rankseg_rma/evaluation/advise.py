@@ -14,11 +14,12 @@ from rankseg_rma.decoder.threshold import ThresholdCounts, apply_thresholds, cou
 from rankseg_rma.evaluation.inputs import list_references
 from rankseg_rma.evaluation.paired import PairingRule, pair_rows
 from rankseg_rma.files.labels import LabelMap, read_labels
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid, voxel_volume_ml
 from rankseg_rma.metrics import Measured, Overlap, count_pairs, find_metric
 from rankseg_rma.metrics.metric import metric_of_unit
-from rankseg_rma.prediction.inputs import find_inputs
+from rankseg_rma.prediction.inputs import list_inputs
 from rankseg_rma.report.advice import word_advice
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import track
@@ -68,7 +69,8 @@ def advise(
         folds: number of folds; at most one per patient.
     """
     outcome = Outcome(out)
-    cases = _read_cases(find_inputs(probabilities), list_references(references), slice_axis, cluster, outcome)
+    known, names = list_references(references), _label_names(probabilities)
+    cases = _read_cases(match_cases(list_inputs(probabilities), known), known, slice_axis, cluster, outcome)
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         advice = "A temperature must come from other patients than those it is judged on."
@@ -79,7 +81,6 @@ def advise(
     fitted = {
         fold: _fit([c for c in cases if fold_of[c.patient] != fold], metric) for fold in sorted(set(fold_of.values()))
     }
-    names = _label_names(probabilities)
     rows: list[dict[str, Any]] = []
     for case in track(cases, "decoding", len(cases)):
         temperature, thresholds = fitted[fold_of[case.patient]]

@@ -1,7 +1,7 @@
 """Tables over a cohort, from the rows of its cases: volumes, detection, calibration and expected scores."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rankseg_rma.evaluation.case import CaseScores
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.protocols import averaged_keys
 from rankseg_rma.evaluation.structures import ScorePlan, Structure
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.metrics import IOU_THRESHOLDS, Overlap, recist_sum_mm
 from rankseg_rma.metrics.calibration import CalibrationCounts
 from rankseg_rma.metrics.lesions import count_detection, recall_by_volume
@@ -35,11 +36,11 @@ COHORT_TABLES = ("summary", "paired", "strata", "volumes", "agreement", "detecti
 FAILURE_BELOW = 0.7
 
 
-def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
+def read_expected(arms: Mapping[str, Path], known: Collection[str] = ()) -> pandas.DataFrame:
     """What `infer` or `decode` expected of each mask, from the inference.csv beside each decoder's folder.
 
     Columns: case_id, label, decoder, expected_score, expected_volume_ml, metric, score_over, temperature. Empty where
-    no folder has one.
+    no folder has one. Ids of cases are those that are ``known``, see `match_cases`.
     """
     found = []
     for name, folder in arms.items():
@@ -49,6 +50,8 @@ def read_expected(arms: Mapping[str, Path]) -> pandas.DataFrame:
             continue
         table = read_rows(file)
         if column in table:
+            ids = match_cases({case_id: case_id for case_id in table["case_id"]}, known)
+            table["case_id"] = table["case_id"].map({told: case_id for case_id, told in ids.items()})
             # The expected score of an empty mask says nothing: both empty counts 1, one empty 0.
             score = table[column].where(table[f"{volume}_ml"] > 0)
             table = table.assign(decoder=name, expected_score=score, label=table["label"].astype(str))
@@ -302,7 +305,7 @@ def add_cohort_tables(tables: Tables, scored: ScoredCohort, partial: bool, outco
     """
     options, scores, names = scored.options, tables.scores, list(scored.arms)
     labels = {structure.key: structure.name for structure in scored.structures}
-    told = outcome.attempt("inference.csv", lambda: read_expected(scored.arms))
+    told = outcome.attempt("inference.csv", lambda: read_expected(scored.arms, scored.references))
     told = pandas.DataFrame() if told is None else told
     averaged = averaged_keys(scored.structures, options.protocol)
     rule = paired.PairingRule(names, options.cluster, averaged, paired.optimised_metric(told), partial)

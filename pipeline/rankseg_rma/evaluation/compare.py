@@ -9,9 +9,10 @@ from rankseg_rma.checks import wrong
 from rankseg_rma.datasets import patient_of
 from rankseg_rma.decoder.threshold import apply_thresholds, count_thresholds, tune_thresholds
 from rankseg_rma.evaluation.evaluate import evaluate_masks
-from rankseg_rma.evaluation.inputs import find_arms, list_references
+from rankseg_rma.evaluation.inputs import find_arms, list_references, temperature_beside, with_known_ids
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.files.labels import read_labels
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid
@@ -56,11 +57,13 @@ def compare_folders(
         raise ValueError(wrong("compare", "validation", "given with probabilities", validation, advice=advice))
     if THRESHOLD in arms:
         raise ValueError(wrong("compare", "folders", f"not named {THRESHOLD}", THRESHOLD, advice="Use NAME=DIR."))
-    known, tuned_on = list_references(references), list_volumes(validation)
+    known = list_references(references)
+    tuned_on, decoded = (match_cases(list_volumes(folder), known) for folder in (validation, options.probabilities))
+    options = with_known_ids(options, known)
     wanted = set(known if options.only is None else options.only) - set(tuned_on)
-    decoded = list_volumes(options.probabilities)
     _require_other_patients(tuned_on, decoded, options, validation)
     judged = {case_id: path for case_id, path in decoded.items() if case_id in wanted}
+    temperature_beside(options.probabilities)  # read again when it is used; a wrong one is said before the work
     outcome = Outcome(out)
     tuning = _Tuning(tuned_on, judged, known, out / "masks" / THRESHOLD, options)
     _write_threshold_masks(tuning, outcome)

@@ -16,10 +16,12 @@ from rankseg_rma.evaluation.inputs import (
     read_grids,
     require_own_folder,
     wanted_ids,
+    with_known_ids,
 )
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.plan import make_plan
 from rankseg_rma.evaluation.structures import CaseFiles, ScorePlan, Structure
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.files.volumes import list_volumes
 from rankseg_rma.grid import shear_degrees, spacing_of
 from rankseg_rma.runs.outcome import Outcome
@@ -38,7 +40,7 @@ def evaluate_masks(
 
     Args:
         predictions: as for `find_arms`, or what it returns.
-        references: as for `list_references`; paired with predictions by case id.
+        references: as for `list_references`; paired with predictions by case id, see `match_cases`.
         out: folder to fill.
         options: what to score.
         outcome: what was written and what failed on the way to these masks; None for nothing.
@@ -50,15 +52,17 @@ def evaluate_masks(
     predicted = {case_id for folder in arms.values() for case_id in list_volumes(folder)}
     reference_files = list_references(references, predicted)
     if options.images is not None:
-        list_volumes(options.images)  # a wrong folder is said before the work, not after it
+        match_cases(list_volumes(options.images), reference_files)  # what is wrong is said before the work
+    options = with_known_ids(options, reference_files)
     outcome = outcome or Outcome(out)
     require_own_folder(out, [references, *arms.values()])
     chosen = [case_id for case_id in reference_files if wanted_ids(case_id, options)][: options.limit]
     for case_id in chosen:
         patient_of(case_id, options.cluster)  # so is a rule that does not fit
+    listed = {name: match_cases(list_volumes(folder), reference_files) for name, folder in arms.items()}
     files = {
-        name: {case_id: path for case_id, path in list_volumes(folder).items() if wanted_ids(case_id, options)}
-        for name, folder in arms.items()
+        name: {case_id: path for case_id, path in found.items() if wanted_ids(case_id, options)}
+        for name, found in listed.items()
     }
     grids = read_grids(reference_files[case_id] for case_id in chosen)
     straight = [grid.affine for grid in grids.values() if not shear_degrees(grid.affine[:3, :3])]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -12,6 +13,7 @@ from rankseg_rma.decoder.arms import DECODERS
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.structures import CaseFiles
 from rankseg_rma.files.listing import is_dangling, is_there
+from rankseg_rma.files.names import compose, match_cases
 from rankseg_rma.files.volumes import list_volumes, read_grid
 from rankseg_rma.grid import Grid
 from rankseg_rma.runs.outcome import Outcome
@@ -87,7 +89,7 @@ def list_references(folder: Path, predicted: Collection[str] = ()) -> dict[str, 
 
 def _label_of_folders(folder: Path) -> dict[str, Path]:
     """KiTS' segmentation.nii.gz by case; a case that is a link to nowhere is listed, for reading it says so."""
-    labels = {path.name: path / "segmentation.nii.gz" for path in sorted(folder.iterdir())}
+    labels = {compose(path.name): path / "segmentation.nii.gz" for path in sorted(folder.iterdir())}
     found = {name: path for name, path in labels.items() if is_there(path) and not name.startswith(".")}
     missing = {name: path for name, path in labels.items() if is_dangling(path.parent) and is_case_folder(path.parent)}
     return dict(sorted((found | missing).items())) if found else {}
@@ -104,6 +106,14 @@ def require_own_folder(out: Path, inputs: Sequence[Path]) -> None:
     except OSError as error:
         got = f"{out} ({error.strerror or error})"
         raise ValueError(wrong("evaluate", "out", "a folder that can be written", got)) from error
+
+
+def with_known_ids(options: EvaluationOptions, known: Collection[str]) -> EvaluationOptions:
+    """The options, with the cohort's case ids as the references have them."""
+    if options.only is None:
+        return options
+    composed = {compose(case_id): case_id for case_id in options.only}
+    return replace(options, only=set(match_cases(composed, known)))
 
 
 def wanted_ids(case_id: str, options: EvaluationOptions) -> bool:
@@ -128,11 +138,8 @@ def pair_files(
 ) -> list[CaseFiles]:
     probabilities, temperature = {}, None
     if options.probabilities is not None:
-        from rankseg_rma.files.temperature import read_temperature
-
-        probabilities = list_volumes(options.probabilities)
-        stored = options.probabilities / "temperature.json"
-        temperature = read_temperature(stored) if stored.is_file() else None
+        probabilities = match_cases(list_volumes(options.probabilities), reference_files)
+        temperature = temperature_beside(options.probabilities)
         absent = sorted(set(chosen) - set(probabilities))
         if absent:
             outcome.failed[f"{len(absent)} with no probabilities in {options.probabilities}"] = ", ".join(absent)
@@ -142,6 +149,18 @@ def pair_files(
         if mine:
             cases.append(CaseFiles(case_id, reference_files[case_id], mine, probabilities.get(case_id), temperature))
     return cases
+
+
+def temperature_beside(probabilities: Path) -> float | None:
+    """The temperature that lies in a folder of probabilities; None where there is none.
+
+    Raises:
+        DatasetError: as `read_temperature`.
+    """
+    from rankseg_rma.files.temperature import read_temperature
+
+    stored = probabilities / "temperature.json"
+    return read_temperature(stored) if stored.is_file() else None
 
 
 def find_missing(

@@ -1,6 +1,5 @@
 """Probability volumes on disk: 4D NIfTI with classes last."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rankseg_rma.checks import wrong
-from rankseg_rma.files.volumes import NIFTI_SUFFIXES, read_volume, write_volume
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.files.json_files import read_json, values_by_name
+from rankseg_rma.files.names import NIFTI_SUFFIXES
+from rankseg_rma.files.volumes import read_volume, write_volume
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,28 @@ def _require_distribution(array: Any, path: str | Path) -> None:
 
 
 def read_label_names(folders: Sequence[Path]) -> list[str]:
-    """Names of the foreground labels from the labels.json of every folder; none unless all agree."""
-    named = [folder / "labels.json" for folder in folders]
-    names = [json.loads(path.read_text(encoding="utf-8")) for path in named if path.is_file()]
-    return list(names[0]) if len(names) == len(folders) and all(name == names[0] for name in names) else []
+    """Names of the foreground labels from the labels.json of every folder; none unless all agree.
+
+    Raises:
+        DatasetError: a labels.json is no list of names, and no mapping of the labels 1, 2, ... to names.
+    """
+    names = [_read_names(path) for folder in folders if (path := folder / "labels.json").is_file()]
+    return names[0] if len(names) == len(folders) and all(name == names[0] for name in names) else []
+
+
+def _read_names(path: Path) -> list[str]:
+    """Names of the labels 1, 2, ...: a list of them, or a mapping either way, also under "labels"; 0 is background."""
+    expected = "a list of the names of labels 1, 2, ..., or a mapping from 1, 2, ... to them"
+    content = read_json("read_label_names", path, expected)
+    if isinstance(content, list) and all(isinstance(name, str) and name.strip() for name in content):
+        return content
+    labels = content.get("labels", content) if isinstance(content, dict) else None
+    try:
+        named = {} if labels is None else values_by_name(labels)
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(wrong("read_label_names", path.name, expected, error, path=path)) from error
+    by_value = {values[0]: name for name, values in named.items() if len(values) == 1 and values != (0,)}
+    if sorted(by_value) != [*range(1, len(by_value) + 1)] or not by_value:
+        got = repr(content)[:100]
+        raise DatasetError(wrong("read_label_names", path.name, expected, got, path=path))
+    return [by_value[value] for value in sorted(by_value)]

@@ -1,9 +1,9 @@
 """The file that holds a fitted temperature."""
 
-import json
 from pathlib import Path
 
-from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.checks import DatasetError, require_number, wrong
+from rankseg_rma.files.json_files import read_json
 
 
 def read_temperature(path: str | Path) -> float:
@@ -11,15 +11,17 @@ def read_temperature(path: str | Path) -> float:
 
     Raises:
         FileNotFoundError: no such file.
-        DatasetError: the file is not JSON with a number ``temperature``.
+        DatasetError: the file is not JSON with a number ``temperature`` that `scale_probabilities` takes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(wrong("read_temperature", "path", "an existing file", path))
+    from rankseg_rma.decoder.temperature import TEMPERATURE_RANGE
+
+    low, high = TEMPERATURE_RANGE
+    expected = f"JSON with a number 'temperature' in [{low:g}, {high:g}]"
+    content = read_json("read_temperature", path, expected)
+    given = content.get("temperature", "none") if isinstance(content, dict) else content
+    if isinstance(given, str | bool) or not isinstance(content, dict):
+        raise DatasetError(wrong("read_temperature", "file", expected, repr(given), path=path))
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
-    except (ValueError, KeyError, TypeError) as error:
-        expected = "JSON with a number 'temperature'"
-        raise DatasetError(
-            wrong("read_temperature", "file", expected, f"{type(error).__name__}: {error}", path=path)
-        ) from error
+        return require_number("read_temperature", "temperature", given, low, high)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(wrong("read_temperature", "file", expected, repr(given), path=path)) from error

@@ -8,12 +8,10 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.files.listing import list_named, require_file
+from rankseg_rma.files.names import NIFTI_SUFFIXES, SUFFIXES, case_id_of
 from rankseg_rma.files.writing import replacing
 from rankseg_rma.grid import Grid, require_affine, spacing_of
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
-SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES)
 # Millimetres of the units metre and micron in NIfTI's xyzt_units; no unit, or an unknown one, is mm, as ITK has it.
 _MM_OF_UNIT = {1: 1e3, 3: 1e-3}
 _AXES = "of 3 axes, and one more for channels"
@@ -37,18 +35,6 @@ class Volume:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size in array-axis order."""
         return spacing_of(self.affine)
-
-
-def case_id_of(path: str | Path) -> str:
-    """File name without the suffixes of an image.
-
-    Example:
-        >>> case_id_of("imagesTr/liver_12.nii.gz")
-        'liver_12'
-    """
-    name = Path(path).name
-    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def list_volumes(folder: str | Path) -> dict[str, Path]:

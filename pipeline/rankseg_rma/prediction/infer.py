@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.files.writing import replacing, write_text
-from rankseg_rma.prediction.inputs import find_inputs
+from rankseg_rma.prediction.inputs import find_images
 from rankseg_rma.prediction.masks import decode_cases
 from rankseg_rma.prediction.policy import DecodeOptions, choose_temperature
 from rankseg_rma.runs.outcome import Outcome
@@ -28,7 +28,8 @@ def infer_cases(
 
     Args:
         bundle_root: finished bundle; its config runs as code.
-        inputs: image files and folders of images, or image files by case id; photographs for a bundle of them.
+        inputs: image files and folders of images, see `find_images`, or image files by case id; photographs
+            for a bundle of them.
         out: gets a folder of masks per decoder, and inference.csv.
         decoders: some of "argmax", "rma".
         options: how to decode; its temperature is set here.
@@ -36,15 +37,21 @@ def infer_cases(
         save_probabilities: also write the probabilities, before temperature, as 4D NIfTI.
         device: torch device; None takes CUDA where there is one.
     """
-    from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, find_kind, open_bundle
+    from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, find_channels, find_kind, open_bundle
     from rankseg_rma.files.probabilities import write_probabilities
     from rankseg_rma.prediction.inputs import find_photographs
     from rankseg_rma.prediction.photographs import infer_photographs
     from rankseg_rma.prediction.predict import predict_probabilities
 
     is_image = (bundle_root / "configs" / "inference.yaml").is_file() and find_kind(bundle_root) == "image"
-    find = find_photographs if is_image else find_inputs
-    images = dict(inputs) if isinstance(inputs, Mapping) else find(inputs)
+    channels: dict[str, tuple[Path, ...]] = {}
+    if isinstance(inputs, Mapping):
+        images = dict(inputs)
+    elif is_image:
+        images = find_photographs(inputs)
+    else:
+        channels = find_images(inputs, find_channels(bundle_root))
+        images = {case_id: files[0] for case_id, files in channels.items()}
     bundle = open_bundle(bundle_root, device)
     chosen, source = choose_temperature(temperature, bundle.temperature)
     if is_image:
@@ -60,7 +67,7 @@ def infer_cases(
             shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)
 
     def predict(case_id: str, path: Path) -> Any:
-        probabilities = predict_probabilities(bundle, path)
+        probabilities = predict_probabilities(bundle, *channels.get(case_id, (path,)))
         if save_probabilities:
             write_probabilities(folder / f"{case_id}.nii.gz", probabilities)
         return probabilities

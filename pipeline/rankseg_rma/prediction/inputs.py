@@ -6,16 +6,46 @@ from pathlib import Path
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.image_layouts import SUFFIXES as LABEL_SUFFIXES
 from rankseg_rma.files.listing import is_there
-from rankseg_rma.files.volumes import case_id_of, list_volumes
+from rankseg_rma.files.names import case_id_of, compose, group_channels, name_cases
+from rankseg_rma.files.volumes import list_volumes
 
 
 def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Image files by case id, from files and folders.
+    """Volumes by case id, from files and folders; each is a case of its own, see `name_cases`.
 
     Raises:
-        FileNotFoundError: a path does not exist, or there is no image at all.
+        FileNotFoundError: a path does not exist, or there is no volume at all.
         ValueError: two files have the same case id.
     """
+    return name_cases(list_inputs(inputs))
+
+
+def find_images(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[Path, ...]]:
+    """Images by case id, from files and folders, with the channels that are files of their own in order.
+
+    Args:
+        inputs: files and folders.
+        num_channels: channels of the network's input.
+    Raises:
+        FileNotFoundError: a path does not exist, or there is no image at all.
+        ValueError: two files have the same case id, or a case has several files and not one for each channel.
+    """
+    found = group_channels(list_inputs(inputs))
+    for case_id, files in found.items():
+        if len(files) not in (1, num_channels):
+            expected = "one file" if num_channels == 1 else f"one file, or {num_channels}"
+            advice = (
+                "Files NAME_0000, NAME_0001, ... are channels of one case, as nnU-Net names them. Give the channels "
+                "that the network takes, or, where each is a case of its own, other names."
+            )
+            got = f"{len(files)}: {files[0]} to {files[-1].name}"
+            argument = f"image of {num_channels} channel{'' if num_channels == 1 else 's'}"
+            raise ValueError(wrong("find_images", argument, expected, got, case_id=case_id, advice=advice))
+    return found
+
+
+def list_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Volumes by file name without suffix, from files and folders; raises as `find_inputs`."""
     expected = "a folder with .nii.gz, .nii, .mha or .nrrd files"
     return collect_files("find_inputs", "case ids", inputs, _volumes_in, expected)
 
@@ -74,4 +104,4 @@ def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
 def _photographs_in(path: Path) -> Iterator[tuple[str, Path]]:
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-            yield file.stem, file
+            yield compose(file.stem), file

@@ -1,6 +1,6 @@
 """From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,18 +13,20 @@ from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.datalist import read_tested
 from rankseg_rma.files.labels import read_labels
+from rankseg_rma.files.names import case_id_of
 from rankseg_rma.files.probabilities import Probabilities
-from rankseg_rma.files.volumes import case_id_of, read_grid, read_volume, write_volume
-from rankseg_rma.grid import Grid, same_grid
+from rankseg_rma.files.volumes import Volume, read_grid, read_volume, write_volume
+from rankseg_rma.grid import Grid, require_same_grid, same_grid
 from rankseg_rma.prediction.multiscale import resize_probs
 
 
-def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
+def predict_probabilities(bundle: Bundle, image: str | Path, *channels: Path) -> Probabilities:
     """Preprocess, run the sliding window, and bring softmax probabilities back onto the volume's own grid.
 
     Args:
         bundle: opened bundle of a 3D network, or of a 2D network for axial slices, which are stacked.
-        image: path of the volume.
+        image: path of the volume, or of its first channel.
+        channels: paths of further channels that are files of their own, for a 3D network.
     Returns:
         Probabilities whose spatial shape and affine are the volume's.
     Raises:
@@ -34,16 +36,19 @@ def predict_probabilities(bundle: Bundle, image: str | Path) -> Probabilities:
     if bundle.kind == "image":
         expected = "one for volumes; this one is for photographs"
         raise ValueError(wrong("predict_probabilities", "bundle", expected, bundle.root, path=image))
-    return _predict_slices(bundle, image) if bundle.kind == "slices" else _predict_volume(bundle, image)
+    if bundle.kind == "slices":
+        return _predict_slices(bundle, image)
+    return _predict_volume(bundle, [Path(image), *channels])
 
 
-def _predict_volume(bundle: Bundle, image: str | Path) -> Probabilities:
+def _predict_volume(bundle: Bundle, channels: Sequence[Path]) -> Probabilities:
     from monai.transforms import Invertd
     from monai.utils import convert_to_dst_type
 
+    image = channels[0]
     grid = read_grid(image)
-    _require_channels(bundle, grid.num_channels, image)
-    with _as_nifti(Path(image), grid) as readable:
+    _require_channels(bundle, grid.num_channels if len(channels) == 1 else len(channels), image)
+    with _as_nifti(channels, grid) as readable:
         item = bundle.preprocessing({"image": str(readable)})
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
@@ -143,16 +148,34 @@ def predict_sample(bundle: Bundle, image: Any, label: Any, path: str | Path) -> 
 
 
 @contextmanager
-def _as_nifti(path: Path, grid: Grid) -> Iterator[Path]:
-    """A NIfTI copy in millimetres of a volume that says it otherwise.
+def _as_nifti(channels: Sequence[Path], grid: Grid) -> Iterator[Path]:
+    """One NIfTI file in millimetres: a copy where channels are files of their own, or a file says it otherwise.
 
     A bundle reads the file by itself: MONAI knows no other unit, and without the large itk package no other format.
     """
-    if not grid.is_converted:
+    path = channels[0]
+    if len(channels) == 1 and not grid.is_converted:
         yield path
         return
-    volume = read_volume(path)
+    volume = read_volume(path) if len(channels) == 1 else _stack(channels)
     with TemporaryDirectory() as folder:
         copy = Path(folder) / f"{case_id_of(path)}.nii"
         write_volume(copy, volume.array, volume.affine)
         yield copy
+
+
+def _stack(channels: Sequence[Path]) -> Volume:
+    """Volume (channel, *spatial) of files with a channel each.
+
+    Raises:
+        ValueError: a file has channels of its own, or they do not lie on one grid.
+    """
+    volumes = [read_volume(path) for path in channels]
+    for path, volume in zip(channels, volumes, strict=True):
+        if volume.array.ndim != 3:
+            raise ValueError(wrong("predict_probabilities", "channel", "of 3 axes", volume.array.shape, path=path))
+        advice = f"Its first channel is {channels[0]}."
+        require_same_grid(
+            "predict_probabilities", "channel", volume.array.shape, volume.affine, volumes[0], path, advice
+        )
+    return Volume(np.stack([volume.array for volume in volumes]), volumes[0].affine)

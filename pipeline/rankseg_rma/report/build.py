@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.files.volumes import list_volumes
 from rankseg_rma.files.writing import replacing, write_text
 from rankseg_rma.report.charts import CHARTS, figure_bytes
@@ -42,7 +43,7 @@ class ReportInput:
 
 def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, Any], outcome: Outcome) -> None:
     """Write report.html, and every figure also to figures/ as PNG and SVG; ``provenance`` is shown at its end."""
-    from rankseg_rma.report.examples import CohortFiles, choose_cases, find_image
+    from rankseg_rma.report.examples import CohortFiles, choose_cases
     from rankseg_rma.report.page import PageChart, PageContent, render_page
     from rankseg_rma.report.pictures import find_pictures
     from rankseg_rma.report.viewer import load_viewer
@@ -53,8 +54,8 @@ def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, An
         chart = CHARTS[name]
         charts.append(PageChart(name, chart.title, chart.caption, _as_url(files[0].read_bytes())))
         outcome.written += files
-    images = list_volumes(given.images) if given.images is not None else {}
-    if images and not any(find_image(images, case_id) for case_id in given.references):
+    images = match_cases(list_volumes(given.images), given.references) if given.images is not None else {}
+    if images and not images.keys() & given.references.keys():
         outcome.notes.append(f"warning: no image in {given.images} has the name of a case, as {min(images)!r}")
     files = CohortFiles(given.references, given.predictions, images)
     choices = choose_cases(tables, _NUM_PICTURES)

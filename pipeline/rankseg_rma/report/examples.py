@@ -9,6 +9,7 @@ import numpy as np
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.files.labels import read_labels
+from rankseg_rma.files.names import match_cases
 from rankseg_rma.files.volumes import Volume, read_volume
 from rankseg_rma.grid import require_same_grid, spacing_of
 from rankseg_rma.report.wording import describe_score
@@ -84,8 +85,8 @@ def choose_cases(tables: Tables, count: int) -> list[Choice]:
 
 
 def find_image(images: Mapping[str, Path], case_id: str) -> Path | None:
-    """Image of a case: CASE.nii.gz, or CASE_0000.nii.gz (the first channel) as nnU-Net names it."""
-    return images.get(case_id) or images.get(f"{case_id}_0000")
+    """Image of a case, or its first channel, see `match_cases`."""
+    return match_cases(images, [case_id]).get(case_id)
 
 
 def decoders_of(tables: Tables) -> list[str]:
