@@ -106,7 +106,7 @@ def facts_of(card: DatasetCard | ImageCard, in_slices: bool) -> dict[str, Any]:
     return {
         "kind": "volume",
         "label_names": list((card.labels or {}).values()),
-        "in_channels": len((card.modality or "image").split(",")),
+        "in_channels": card.num_channels,
         "spacing_mm": list(card.spacing_mm) if card.spacing_mm else None,
         "intensity": intensity,
         "foreground_crop": card.foreground_crop,

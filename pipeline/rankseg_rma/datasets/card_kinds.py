@@ -98,6 +98,11 @@ class DatasetCard:
         """What a case is: a volume."""
         return "volume"
 
+    @property
+    def num_channels(self) -> int:
+        """Channels of an image: the modality names them, with commas between."""
+        return len((self.modality or "image").split(","))
+
 
 @dataclass(frozen=True)
 class ImageCard:

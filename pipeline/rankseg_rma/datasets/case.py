@@ -2,10 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.files.names import compose
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,29 @@ def find_folder(
 def inside(root: Path, name: Any) -> Path:
     """Path of a file that a list or dataset.json names; it must lie in the folder.
 
+    An absolute path into the folder and Windows' backslashes are understood.
+
     Raises:
         DatasetError: it does not.
     """
     # By name, not by what a link points to: data sets are often folders of links.
-    normal = os.path.normpath(str(name))
-    if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
+    normal = os.path.normpath(_posix(root, str(name)))
+    for base in (os.path.abspath(root), os.path.realpath(root)):
+        if os.path.isabs(normal) and Path(normal).is_relative_to(base):
+            normal = os.path.relpath(normal, base)
+    if os.path.isabs(normal) or PureWindowsPath(normal).drive or normal.split(os.sep)[0] == os.pardir:
         raise DatasetError(wrong("list_cases", "list of files", "paths inside its folder", name, path=root))
     return root / normal
+
+
+def _posix(root: Path, name: str) -> str:
+    """A path as Windows writes it, with the slashes of this system; a backslash may be part of a file's name here."""
+    return name if "\\" not in name or (root / name).exists() else name.replace("\\", "/")
+
+
+def listed_file(path: Path) -> Path:
+    """The file that a list names, in whatever Unicode form the disk has it; the path itself where there is none."""
+    if path.exists() or path.is_symlink() or not path.parent.is_dir() or path.name.isascii():
+        return path
+    wanted = compose(path.name)
+    return next((other for other in sorted(path.parent.iterdir()) if compose(other.name) == wanted), path)

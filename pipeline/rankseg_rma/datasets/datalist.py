@@ -29,7 +29,7 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(wrong("read_part", "datalist", "an existing datalist.json", path))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
     except (json.JSONDecodeError, AttributeError) as error:
         raise DatasetError(wrong("read_part", "datalist", "a JSON mapping of lists", str(error), path=path)) from error
@@ -95,7 +95,7 @@ def choose_part(datalist: Path, part: str | None) -> tuple[str, list[dict[str, A
     """
     if part is None:
         read_part(datalist, "validation")  # says what is wrong with the file, if anything is
-        part = "test" if json.loads(datalist.read_text(encoding="utf-8")).get("test") else "validation"
+        part = "test" if json.loads(datalist.read_text(encoding="utf-8-sig")).get("test") else "validation"
     entries = read_part(datalist, part)
     if not entries:
         raise DatasetError(wrong("test", "part", "one that has entries", repr(part), path=datalist))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
-from rankseg_rma.datasets.case import Case, find_folder, inside
+from rankseg_rma.datasets.case import Case, find_folder, inside, listed_file
 from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
+from rankseg_rma.files.names import compose
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -102,8 +103,8 @@ def _listed(root: Path, columns: list[str], names: Path, part: str) -> Case:
     """A line of image and label; of the paths, which start with somebody's folder, the last two names count."""
     if len(columns) != 2:
         raise DatasetError(wrong("list_cases", "line", "an image and a label", " ".join(columns), path=names))
-    image, label = (inside(root, Path(*Path(column).parts[-2:])) for column in columns)
-    return Case(image.stem, image, label, part)
+    image, label = (listed_file(inside(root, Path(*Path(column.replace("\\", "/")).parts[-2:]))) for column in columns)
+    return Case(compose(image.stem), image, label, part)
 
 
 def _paired(images: Path, labels: Path, part: str) -> list[Case]:
@@ -123,7 +124,7 @@ def _by_stem(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
     for path in sorted(paths):
         if path.name.startswith("."):
             continue
-        name = path.stem.removesuffix(ending)
+        name = compose(path.stem).removesuffix(ending)
         if name in found:
             got = f"{found[name].name} and {path.name}"
             raise DatasetError(wrong("list_cases", "file names", "unique", got, path=path.parent))
@@ -135,7 +136,7 @@ def _read_lines(path: Path) -> list[list[str]]:
     """Columns of each line that is not empty."""
     if not path.is_file():
         raise FileNotFoundError(wrong("list_cases", "list", "an existing file", path, advice="See DATA.md."))
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     return [columns for columns in lines if columns]
 
 

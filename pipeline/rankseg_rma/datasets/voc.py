@@ -81,7 +81,7 @@ def find_downloads(root: Path, sbd: Path | None) -> Downloads:
 def _read_list(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(wrong("prepare", "list", "an existing file", path, advice="Unpack the download again."))
-    return tuple(name for name in path.read_text(encoding="utf-8").split() if name)
+    return tuple(name for name in path.read_text(encoding="utf-8-sig").split() if name)
 
 
 def plan_masks(downloads: Downloads, card: ImageCard, out: Path) -> list[MaskTask]:

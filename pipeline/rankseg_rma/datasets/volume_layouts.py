@@ -1,6 +1,5 @@
 """Layouts of volumes on disk: Medical Segmentation Decathlon, LiTS and KiTS."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -9,39 +8,29 @@ from pathlib import Path
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import DatasetCard
-from rankseg_rma.datasets.case import Case, inside
+from rankseg_rma.datasets.case import Case
+from rankseg_rma.datasets.dataset_json import read_dataset_json
 from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
-from rankseg_rma.files.names import case_id_of
+from rankseg_rma.files.names import compose
 
 
 def read_msd(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
-    """Medical Segmentation Decathlon: dataset.json names the labels, modalities and training pairs."""
-    path = root / "dataset.json"
-    if not path.is_file():
-        advice = "Give the folder that holds dataset.json, imagesTr and labelsTr."
-        raise FileNotFoundError(wrong("list_cases", "root", "a folder with dataset.json", root, advice=advice))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(value): str(name) for value, name in content["labels"].items() if int(value) > 0}
-        entries = [
-            (entry, None) if isinstance(entry, str) else (entry["image"], entry["label"])
-            for entry in content["training"]
-        ]
-        modality = ", ".join(str(name) for _, name in sorted(content["modality"].items()))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        got = f"{type(error).__name__}: {error}"
-        expected = "JSON with labels, modality and training, as in the Medical Segmentation Decathlon"
-        raise DatasetError(wrong("list_cases", "dataset.json", expected, got, path=path)) from error
-    if sorted(names) != list(range(1, len(names) + 1)):
-        raise DatasetError(wrong("list_cases", "labels", "0, 1, 2, ... without a gap", sorted(names), path=path))
-    names = dict(sorted(names.items()))
-    known = {value: name.lower() for value, name in (card.labels or names).items()}
-    if known != {value: name.lower() for value, name in names.items()}:
-        raise DatasetError(wrong("list_cases", "labels", f"{card.labels} as on the card", names, path=path))
-    cases = [
-        Case(case_id_of(image), inside(root, image), inside(root, label) if label else None) for image, label in entries
-    ]
-    return replace(card, labels=card.labels or names, modality=card.modality or modality), cases
+    """Medical Segmentation Decathlon and nnU-Net: dataset.json names the labels, channels and training pairs."""
+    found, path = read_dataset_json(root), root / "dataset.json"
+    known = {value: _plain(name) for value, name in (card.labels or found.labels).items()}
+    if known != {value: _plain(name) for value, name in found.labels.items()}:
+        raise DatasetError(wrong("list_cases", "labels", f"{card.labels} as on the card", found.labels, path=path))
+    if card.modality and card.num_channels != len(found.channels):
+        expected = f"{card.num_channels} as on the card ({card.modality})"
+        got = f"{len(found.channels)} ({', '.join(found.channels)})"
+        raise DatasetError(wrong("list_cases", "channels", expected, got, path=path))
+    modality = card.modality or ", ".join(found.channels)
+    labels, regions = card.labels or found.labels, card.regions or found.regions
+    return replace(card, labels=labels, regions=regions, modality=modality), found.cases
+
+
+def _plain(name: str) -> str:
+    return compose(name).lower()
 
 
 def read_lits(card: DatasetCard, root: Path) -> tuple[DatasetCard, list[Case]]:
