@@ -100,7 +100,6 @@ def _check_volume(task: _Task) -> _Found:
     case, problems = task.case, []
     image = None if task.labels_only else _read(read_volume, case.image, "label without image", problems)
     label = None if case.label is None else _read(read_labels, case.label, "image without label", problems)
-    label = None if case.label is None else _read(read_volume, case.label, "image without label", problems)
     channels = 1 if image is None or image.array.ndim == 3 else len(image.array)
     if image is not None and channels != task.card.num_channels:
         expected = f"{task.card.num_channels} ({task.card.modality or 'image'})"
