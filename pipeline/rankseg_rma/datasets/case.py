@@ -6,6 +6,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.names import compose
 
 
@@ -72,7 +73,7 @@ def _posix(root: Path, name: str) -> str:
 
 def listed_file(path: Path) -> Path:
     """The file that a list names, in whatever Unicode form the disk has it; the path itself where there is none."""
-    if path.exists() or path.is_symlink() or not path.parent.is_dir() or path.name.isascii():
+    if is_there(path) or not path.parent.is_dir() or path.name.isascii():
         return path
     wanted = compose(path.name)
     return next((other for other in sorted(path.parent.iterdir()) if compose(other.name) == wanted), path)

@@ -8,6 +8,7 @@ from typing import Any
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.case import Case, inside, listed_file
 from rankseg_rma.files.json_files import read_json, values_by_name
+from rankseg_rma.files.listing import is_there, list_named, refuse_dangling
 from rankseg_rma.files.names import SUFFIXES, case_id_of, id_of_pair, split_channel
 
 _EXPECTED = (
@@ -130,17 +131,12 @@ def _first_channel(image: Path) -> Path:
         DatasetError: there are further channels in files of their own.
     """
     found = listed_file(image)
-    if _is_listed(found):
+    if is_there(found):
         return found
     first, second = (listed_file(_numbered(image, channel)) for channel in (0, 1))
-    if _is_listed(first) and _is_listed(second):
+    if is_there(first) and is_there(second):
         raise DatasetError(_several_files(first, second.name))
-    return first if _is_listed(first) else image
-
-
-def _is_listed(path: Path) -> bool:
-    """Whether a folder has the name; a link without its target is there, for `data check` to name."""
-    return path.exists() or path.is_symlink()
+    return first if is_there(first) else image
 
 
 def _numbered(image: Path, channel: int) -> Path:
@@ -158,8 +154,8 @@ def _find_cases(root: Path, ending: str) -> list[Case]:
     if not ending.lower().endswith(SUFFIXES):
         expected = "one of " + ", ".join(SUFFIXES)
         raise DatasetError(wrong("list_cases", "file_ending", expected, repr(ending), path=root / "dataset.json"))
-    found = {case_id_of(path): path for path in _files(root / "imagesTr", ending)}
-    labels = {case_id_of(path): path for path in _files(root / "labelsTr", ending)}
+    found = {case_id_of(path): path for path in _listed(root / "imagesTr", ending)}
+    labels = {case_id_of(path): path for path in _listed(root / "labelsTr", ending)}
     images: dict[str, list[Path]] = {}
     for name, path in sorted(found.items()):
         case_id, channel = split_channel(name)
@@ -174,8 +170,6 @@ def _find_cases(root: Path, ending: str) -> list[Case]:
     return cases
 
 
-def _files(folder: Path, ending: str) -> list[Path]:
-    """Files that end so; links without their target too, for `data check` to name."""
-    if not folder.is_dir():
-        return []
-    return [path for path in sorted(folder.iterdir()) if path.name.endswith(ending) and not path.name.startswith(".")]
+def _listed(folder: Path, ending: str) -> list[Path]:
+    refuse_dangling("list_cases", [folder])
+    return list_named(folder, (ending.lower(),)) if folder.is_dir() else []
