@@ -52,6 +52,7 @@ _CONFIG_NAMES = {
     "poly_schedule": "training.engine.poly_schedule",
     "LoadSampled": "training.samples.LoadSampled",
     "NormaliseImaged": "training.samples.NormaliseImaged",
+    "WholeLabelsd": "training.samples.WholeLabelsd",
     "SampleStream": "training.stream.SampleStream",
     "StartEpoch": "training.stream.StartEpoch",
     "StreamBatches": "training.stream.StreamBatches",

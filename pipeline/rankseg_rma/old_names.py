@@ -52,6 +52,12 @@ _RENAMED = {
     "losses.DiceCrossEntropy": "DiceCrossEntropyLoss",
     "losses.JaccardMetric": "JaccardMetricLoss",
 }
+_READING = {
+    "_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True, "image_only": True,
+}  # fmt: skip
+# What stands after the reading of volumes today, so that an unfinished run of before may go on: whole labels stay as
+# they are; others were cut off then, and are rounded or refused now.
+_WHOLE_LABELS = {"_target_": "rankseg_rma.WholeLabelsd", "keys": "label", "num_classes": "@num_classes"}
 _IMPORT = re.compile(r"\$import rankseg_rma\.(\w+) as (\w+)$")
 
 
@@ -102,6 +108,9 @@ def translate_config(content: Any) -> Any:
     if aliases:
         kept = [line for line, match in zip(imports or (), found, strict=True) if not match]
         translated["imports"] = [*(line for line in kept if line != "$import rankseg_rma"), "$import rankseg_rma"]
+    chain = translated.get("deterministic_transforms") if isinstance(translated, dict) else None
+    if isinstance(chain, list) and chain[:1] == [_READING] and _WHOLE_LABELS not in chain:
+        translated["deterministic_transforms"] = [chain[0], dict(_WHOLE_LABELS), *chain[1:]]
     return translated
 
 

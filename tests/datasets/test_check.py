@@ -35,7 +35,7 @@ def test_damaged_volumes_are_named(copied):
     assert found["case_00002"][1].endswith("(label without image)")
     assert found["case_00003"][1] == "image and label differ in shape (8, 20, 24) and (24, 20, 8)"
     assert found["case_00004"] == ("segmentation.nii.gz", "labels outside 0 to 2: 3, 6")
-    assert found["case_00005"] == ("imaging.nii.gz", "the image has NaN or infinite voxels")
+    assert found["case_00005"] == ("imaging.nii.gz", "the image has NaN or infinite voxels: 1 of 3840")
     assert [*problems(check_dataset("kits19", root, labels_only=True))] == ["case_00001", "case_00004"]
 
 

@@ -88,7 +88,7 @@ def test_damaged_slices_are_named(store):
     assert result.num_cases == 15 and len(result.faults) == 4
     assert "must be a slice with image and label" in found["volume-1_0002"][1]
     assert found["volume-1_0003"][1].endswith("(slice of the store's list without a file)")
-    assert found["volume-1_0004"] == ("0004.npz", "the image has NaN or infinite pixels")
+    assert found["volume-1_0004"] == ("0004.npz", f"the image has NaN or infinite pixels: 1 of {image.size}")
     assert "labels outside 0 to 1: 2" in [fault["problem"] for fault in result.faults]
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rankseg_rma.datasets import Case, list_cases, load_card
+from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets import Card, Case, DatasetCard, list_cases, load_card
 from rankseg_rma.datasets.completeness import count_notes
 from rankseg_rma.datasets.slices import read_slice
+from rankseg_rma.files.finite import count_non_finite
 from rankseg_rma.files.images import VOID, read_classes, read_image
 from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.volumes import read_volume
@@ -64,6 +66,33 @@ def check_dataset(name: str, root: Path, labels_only: bool = False) -> CheckResu
         FileNotFoundError, DatasetError: as `list_cases`.
     """
     card, cases = list_cases(load_card(name), root)
+    faults, remarks = _check_cases(card, cases, labels_only)
+    return CheckResult(len(cases), faults, [*count_notes(card, cases), *remarks])
+
+
+def require_good_cases(card: Card, cases: Sequence[Case], advice: str) -> list[str]:
+    """Refuse to train before anything is trained, with every bad case named.
+
+    Args:
+        card: completed by `list_cases`.
+        cases: those of the run.
+        advice: what to do about faults.
+    Returns:
+        Remarks for the reader that are no faults.
+    Raises:
+        DatasetError: some cases have faults; the message lists all of them.
+    """
+    faults, remarks = _check_cases(card, cases, labels_only=False)
+    if faults:
+        bad = len({fault["case_id"] for fault in faults})
+        listed = [f"  {fault['case_id']}: {fault['problem']} [{fault['file']}]" for fault in faults]
+        got = "\n".join([f"{bad} of {len(cases)} cases that are not:", *listed, "Nothing was trained"])
+        raise DatasetError(wrong("train", "every case", "readable and as the card says", got, advice=advice))
+    return remarks
+
+
+def _check_cases(card: Card, cases: Sequence[Case], labels_only: bool) -> tuple[list[dict[str, str]], list[str]]:
+    """Rows (case_id, file, problem), and remarks that are no fault."""
     tasks = [_Task(case, card, labels_only) for case in cases]
     workers = choose_workers(len(cases), _bytes_of(cases, labels_only), None)
     found = track(run_cases(_check_case, tasks, workers, _report_death), f"checking {card.name}", len(cases))
@@ -76,8 +105,7 @@ def check_dataset(name: str, root: Path, labels_only: bool = False) -> CheckResu
         ]
         for remark in result.remarks:
             remarks.setdefault(remark, []).append(case.id)
-    notes = [*count_notes(card, cases), *(_word_remark(remark, ids) for remark, ids in remarks.items())]
-    return CheckResult(len(cases), faults, notes)
+    return faults, [_word_remark(remark, ids) for remark, ids in remarks.items()]
 
 
 def _bytes_of(cases: Sequence[Case], labels_only: bool) -> int:
@@ -100,12 +128,8 @@ def _check_volume(task: _Task) -> _Found:
     case, problems = task.case, []
     image = None if task.labels_only else _read(read_volume, case.image, "label without image", problems)
     label = None if case.label is None else _read(read_labels, case.label, "image without label", problems)
-    channels = 1 if image is None or image.array.ndim == 3 else len(image.array)
-    if image is not None and channels != task.card.num_channels:
-        expected = f"{task.card.num_channels} ({task.card.modality or 'image'})"
-        problems.append((case.image, f"the image has {channels} channels; the data set has {expected}"))
-    if image is not None and not _is_finite(image.array):
-        problems.append((case.image, "the image has NaN or infinite voxels"))
+    if image is not None:
+        problems += [(case.image, problem) for problem in _image_problems(image.array, task.card)]
     if label is not None:
         highest = max(task.card.labels or {0: ""})
         problems += [(case.label, problem) for problem in _strange_values(label.array, highest)]
@@ -131,8 +155,12 @@ def _read(read: Any, path: Path, missing: str, problems: list[tuple[Path | None,
     return None
 
 
-def _is_finite(array: Any) -> bool:
-    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+def _image_problems(array: Any, card: DatasetCard) -> Iterator[str]:
+    bad, channels = count_non_finite(array), len(array) if array.ndim == 4 else 1
+    if bad:
+        yield f"the image has NaN or infinite voxels: {bad} of {array.size}"
+    if channels != card.num_channels:
+        yield f"the image has {channels} channels; the data set has {card.num_channels} ({card.modality or 'image'})"
 
 
 def _strange_values(label_map: Any, highest: int) -> Iterator[str]:
@@ -168,8 +196,9 @@ def _check_slice(task: _Task) -> _Found:
     if content is not None:
         highest = len(task.card.slices.names)
         problems += [(case.image, problem) for problem in _strange_values(content["label"], highest)]
-        if not _is_finite(content["image"]):
-            problems.append((case.image, "the image has NaN or infinite pixels"))
+        bad = count_non_finite(content["image"])
+        if bad:
+            problems.append((case.image, f"the image has NaN or infinite pixels: {bad} of {content['image'].size}"))
     return _Found(problems)
 
 

@@ -102,13 +102,22 @@ def choose_part(datalist: Path, part: str | None) -> tuple[str, list[dict[str, A
     return part, entries
 
 
-def divide_cases(card: Card, cases: list[Case], fold: int, root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The run's data list: entries of each part, with paths relative to the data set's folder."""
+def divide_cases(card: Card, cases: list[Case], fold: int, root: Path) -> dict[str, list[Case]]:
+    """Cases of a run by part; those without a label are left out.
+
+    Raises:
+        DatasetError: a part that training needs has no case.
+    """
     parts = part_cases(card, [case for case in cases if case.label is not None], fold)
     for part in ("training", "validation"):
         if not parts[part]:
             advice = "See `rankseg-rma data check`."
             raise DatasetError(wrong("train", part, "at least one case", "none", path=root, advice=advice))
+    return parts
+
+
+def make_datalist(parts: Mapping[str, Sequence[Case]], root: Path) -> dict[str, list[dict[str, Any]]]:
+    """The run's data list: entries of each part, with paths relative to the data set's folder."""
     return {part: [_entry(case, root) for case in found] for part, found in parts.items()}
 
 

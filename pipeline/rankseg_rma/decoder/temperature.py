@@ -67,8 +67,13 @@ def sample_log_probs(probs: Any, label: Any, most: int = MAX_VOXELS_PER_CASE) ->
         most: so many voxels at most.
     Returns:
         (voxel, class) float32 log-probabilities and (voxel,) int64 labels.
+    Raises:
+        TypeError: the labels are no integers.
     """
-    flat, target = torch.as_tensor(probs).reshape(len(probs), -1), np.asarray(label).ravel().astype(np.int64)
+    labels = np.asarray(label)
+    if labels.dtype.kind not in "iub":
+        raise TypeError(wrong("sample_log_probs", "label", "of integers", labels.dtype))
+    flat, target = torch.as_tensor(probs).reshape(len(probs), -1), labels.ravel().astype(np.int64)
     places = np.flatnonzero((target >= 0) & (target < len(probs)) & (flat.sum(dim=0) > 0).numpy())
     if places.size > most:
         places = np.sort(np.random.default_rng(0).choice(places, most, replace=False))

@@ -12,6 +12,7 @@ import torch
 from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.datalist import read_tested
+from rankseg_rma.files.finite import require_finite, require_finite_volume
 from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.names import case_id_of
 from rankseg_rma.files.probabilities import Probabilities
@@ -30,12 +31,14 @@ def predict_probabilities(bundle: Bundle, image: str | Path, *channels: Path) ->
     Returns:
         Probabilities whose spatial shape and affine are the volume's.
     Raises:
-        ValueError: what comes back does not lie on the volume's grid (a transform cannot be inverted), or the bundle
-            is one for photographs.
+        ValueError: voxels are NaN or infinite, what comes back does not lie on the volume's grid (a transform cannot
+            be inverted), or the bundle is one for photographs.
     """
     if bundle.kind == "image":
         expected = "one for volumes; this one is for photographs"
         raise ValueError(wrong("predict_probabilities", "bundle", expected, bundle.root, path=image))
+    for path in (image, *channels):
+        require_finite_volume("predict_probabilities", path)
     if bundle.kind == "slices":
         return _predict_slices(bundle, image)
     return _predict_volume(bundle, [Path(image), *channels])
@@ -101,7 +104,10 @@ def predict_image(bundle: Bundle, image: Any) -> Any:
         image: (channel, H, W) as stored: RGB 0 to 255, or intensities such as HU; numpy array or tensor.
     Returns:
         (class, H, W) float32 tensor on the CPU, summing to 1 over classes.
+    Raises:
+        ValueError: pixels are NaN or infinite.
     """
+    require_finite("predict_image", image)
     tensor = torch.as_tensor(np.ascontiguousarray(image), dtype=torch.float32)
     ready = bundle.preprocessing({"image": tensor})["image"]
     ready = torch.as_tensor(ready, dtype=torch.float32).as_subclass(torch.Tensor).to(bundle.device)

@@ -1,7 +1,7 @@
 """Several processes of one training, as torchrun starts them; one process is the plain case."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -75,6 +75,30 @@ def joined() -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def on_first_process(work: Callable[[], None]) -> None:
+    """Do in the first process what all depend on; the others wait for it, and stop when it failed.
+
+    Raises:
+        ValueError: in the other processes, when ``work`` raised anything; in the first one that very error.
+    """
+    failure: Exception | None = None
+    if is_first_process():
+        try:
+            work()
+        except Exception as error:  # raised again below, when the others know
+            failure = error
+    failed = is_any(failure is not None)
+    if failure is not None:
+        raise failure
+    if failed:
+        raise ValueError(wrong("train", "first process", "able to begin", "an error, which it tells"))
+
+
+def is_any(flag: bool) -> bool:
+    """Whether a flag is up in some process."""
+    return flag if not distributed.is_initialized() else mean_over_processes(float(flag)) > 0
 
 
 def wait_for_all() -> None:

@@ -16,8 +16,10 @@ from ignite.handlers import EMAHandler
 from ignite.metrics import MetricsLambda
 
 from rankseg_rma.checks import require_number, require_one_of
+from rankseg_rma.files.weights import require_no_nan
 from rankseg_rma.networks import OPTIMIZERS, parameter_groups
 from rankseg_rma.training.distributed import is_first_process, mean_over_processes
+from rankseg_rma.training.guard import FiniteGuard
 
 LOSS_FILE = "logs/loss.csv"
 
@@ -100,13 +102,18 @@ def attach_ema(ema: EMAHandler | None, trainer: Any, accumulation_steps: int) ->
 
 
 def latest_checkpoint(models_dir: str | Path) -> Path | None:
-    """Newest checkpoint that can be read: a run killed while writing leaves the one before."""
+    """Newest checkpoint that can be read and holds numbers.
+
+    A run killed while writing leaves the one before; earlier versions also stored weights that had become NaN.
+    """
     found = sorted(Path(models_dir).glob("checkpoint_epoch=*.pt"), key=_epoch_of, reverse=True)
     for path in found:
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            logging.getLogger(__name__).warning("%s cannot be read (%s); an older one is tried", path, error)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            for part in ("network", "ema"):
+                require_no_nan(content.get(part, {}), function="train", path=path)
+        except Exception as error:  # a torn file raises many kinds of error
+            logging.getLogger(__name__).warning("%s is not used (%s); an older one is tried", path, error)
             continue
         return path
     return None
@@ -201,6 +208,8 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
         run: bundle folder as `write_bundle` makes it; a killed run goes on from its latest checkpoint.
         dataset_dir: the data set's folder.
         on_epoch: called after each epoch with its number, the number of epochs and the epoch's mean loss.
+    Raises:
+        DatasetError: a loss or a weight is not finite; nothing of that state is saved.
     """
     from monai.bundle import ConfigParser
 
@@ -209,5 +218,6 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     parser.read_config(str(run / "configs" / "train.yaml"))
     parser["bundle_root"], parser["dataset_dir"] = str(run), str(dataset_dir)
     parser.get_parsed_content("initialize", default=None)
+    FiniteGuard(parser.get_parsed_content("network")).attach(parser.get_parsed_content("train::trainer"))
     LossRecord(run / LOSS_FILE, on_epoch).attach(parser.get_parsed_content("train::trainer"))
     parser.get_parsed_content("run")

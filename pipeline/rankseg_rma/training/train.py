@@ -1,14 +1,15 @@
 """The command that trains."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets import Card, list_cards, list_cases, load_card
-from rankseg_rma.datasets.datalist import divide_cases, kind_of_part
+from rankseg_rma.datasets import Card, Case, list_cards, list_cases, load_card
+from rankseg_rma.datasets.check import require_good_cases
+from rankseg_rma.datasets.datalist import divide_cases, kind_of_part, make_datalist
 from rankseg_rma.runs.outcome import Outcome, causes, describe_failure
 from rankseg_rma.runs.progress import progress_bar
 from rankseg_rma.training.settings import NOT_ENTRIES, RENAMED, settings_of
@@ -38,6 +39,10 @@ def train_network(
         loss: a key of `losses.LOSSES`; None takes the recipe's, or cross-entropy.
         fold: which fold is validation.
         entries: entries of the train config to replace, such as max_epochs; None keeps the config's value.
+    Raises:
+        DatasetError: a case of the run has a fault, all such cases are named and nothing is trained; or a loss or
+            weight is not finite, and nothing of that state is saved.
+        ValueError, FileNotFoundError: a setting is wrong, or a file missing.
     """
     from rankseg_rma.networks import network_config
     from rankseg_rma.training.distributed import is_first_process, share_cores
@@ -56,7 +61,7 @@ def train_network(
     if str(given.get("encoder_weights", "")).lower() == "none":
         given["encoder_weights"] = settings["encoder_weights"] = None
     card, cases = list_cases(load_card(dataset), root)
-    datalist = divide_cases(card, cases, fold, root)
+    parts = divide_cases(card, cases, fold, root)
     kind = kind_of_part(card, cases)
     network = network or settings.get("network") or _DEFAULT_NETWORK[kind]
     definition = network_config(network)
@@ -65,9 +70,11 @@ def train_network(
     chosen = {RENAMED.get(key, key): value for key, value in chosen.items()}
     chosen |= {"network_def": definition, "loss": criterion, **given}
     threads = share_cores()
-    _train(out, root, dataset, card, datalist, chosen)
-    outcome = _report(out, datalist) if is_first_process() else Outcome(out)
-    outcome.notes += [threads] if threads and is_first_process() else []
+    remarks = _train(out, root, dataset, card, parts, chosen)
+    if not is_first_process():
+        return Outcome(out)
+    outcome = _report(out, parts)
+    outcome.notes += [*remarks, *([threads] if threads else [])]
     return outcome
 
 
@@ -82,38 +89,51 @@ def _require_dimensions(definition: dict[str, Any], network: str, kind: str) -> 
 
 
 def _train(
-    out: Path, root: Path, dataset: str, card: Card, datalist: dict[str, Any], chosen: dict[str, Any]
-) -> None:  # fmt: skip
+    out: Path, root: Path, dataset: str, card: Card, parts: Mapping[str, Sequence[Case]], chosen: dict[str, Any]
+) -> list[str]:
+    """Write the bundle, check every case of the run, train; returns remarks on the data."""
     from rankseg_rma.bundles.write import write_bundle
     from rankseg_rma.training import distributed
+
+    advice = f"Mend them or leave them out; `rankseg-rma data check {dataset} --root {root}` looks at all cases."
+    is_first = distributed.is_first_process()
+    remarks: list[str] = []
+
+    def begin() -> None:
+        # First what needs no reading of the data: a run of other settings is refused at once.
+        write_bundle(out, card, make_datalist(parts, root), chosen, list_cards().get(dataset, Path(dataset)))
+        remarks.extend(require_good_cases(card, [*parts["training"], *parts["validation"]], advice))
+
+    with distributed.joined():
+        distributed.on_first_process(begin)
+        with progress_bar() if is_first else nullcontext() as progress:
+            _run(out, root, progress, advice)
+    return remarks
+
+
+def _run(out: Path, root: Path, progress: Any, advice: str) -> None:
+    """Train, with progress shown where it is not None, and word what goes wrong with a case."""
     from rankseg_rma.training.engine import run_training
 
-    is_first = distributed.is_first_process()
-    with distributed.joined(), progress_bar() if is_first else nullcontext() as progress:
-        if is_first:
-            write_bundle(out, card, datalist, chosen, list_cards().get(dataset, Path(dataset)))
-        distributed.wait_for_all()
-        task = progress.add_task("training", total=None) if is_first else None
+    task = None if progress is None else progress.add_task("training", total=None)
 
-        def on_epoch(epoch: int, last: int, loss_value: float) -> None:
-            progress.update(task, completed=epoch, total=last, description=f"training, loss {loss_value:.4f}")
+    def on_epoch(epoch: int, last: int, loss_value: float) -> None:
+        progress.update(task, completed=epoch, total=last, description=f"training, loss {loss_value:.4f}")
 
-        try:
-            run_training(out, root.resolve(), on_epoch)
-        except RuntimeError as error:
-            if not any("applying transform" in str(cause) for cause in causes(error)):
-                # MONAI wraps what a network or card of ours says; the reader wants that, not the wrapping.
-                said = [cause for cause in causes(error) if isinstance(cause, ValueError | OSError | ImportError)]
-                if said:
-                    raise said[-1] from None
-                raise
-            advice = f"Run `rankseg-rma data check {dataset} --root {root}` to find all damaged cases."
-            raise DatasetError(
-                wrong("train", "every case", "readable", describe_failure(error, out), advice=advice)
-            ) from error
+    try:
+        run_training(out, root.resolve(), on_epoch)
+    except RuntimeError as error:
+        if not any("applying transform" in str(cause) for cause in causes(error)):
+            # MONAI wraps what a network or card of ours says; the reader wants that, not the wrapping.
+            said = [cause for cause in causes(error) if isinstance(cause, ValueError | OSError | ImportError)]
+            if said:
+                raise said[-1] from None
+            raise
+        got = describe_failure(error, out)
+        raise DatasetError(wrong("train", "every case", "readable", got, advice=advice)) from error
 
 
-def _report(out: Path, datalist: dict[str, Any]) -> Outcome:
+def _report(out: Path, parts: Mapping[str, Sequence[Case]]) -> Outcome:
     from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_kind
 
     found = json.loads((out / TEMPERATURE_FILE).read_text(encoding="utf-8"))
@@ -121,8 +141,8 @@ def _report(out: Path, datalist: dict[str, Any]) -> Outcome:
         f"temperature {found['temperature']:.3f} fitted on {len(found['case_ids'])} validation cases: "
         f"negative log-likelihood {found['nll_before']:.5f} -> {found['nll_after']:.5f}"
     )
-    tested = "test" if datalist["test"] else "validation"
-    notes = [note, f"{len(datalist[tested])} {tested} items are named in {out}/configs/datalist.json"]
+    tested = "test" if parts["test"] else "validation"
+    notes = [note, f"{len(parts[tested])} {tested} items are named in {out}/configs/datalist.json"]
     for name, ratio in found["expected_volume_ratio"].items():
         if find_kind(out) != "image" and ratio is not None and not 0.67 < ratio < 1.5:
             notes.append(
