@@ -1,15 +1,17 @@
 """Mean IoU and Dice in three forms: against torchmetrics, scikit-learn, plain loops, and numbers worked out by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from rankseg_rma.metrics import semantic
 from rankseg_rma.metrics.calibration import count_calibration
 from rankseg_rma.metrics.semantic import class_values, count_images, image_means, stack_counts
+from rankseg_rma.statistics import resampling
 from rankseg_rma.statistics.calibration import score_calibration, stack_calibration, sum_calibration
 from rankseg_rma.statistics.forms import gather_cases, left_out, score_cases, worst_means
-from rankseg_rma.statistics.resampling import bootstrap, draw_weights, join_rows
+from rankseg_rma.statistics.resampling import bootstrap, draw_clusters, resample
 
 VOID = 255
 NAN = float("nan")
@@ -254,33 +256,48 @@ def plain_scores(counts, rule, owner, chosen):
 
 @pytest.mark.parametrize("rule", ["present", "foreground"])
 @pytest.mark.parametrize("owner", [[0, 1, 2, 3, 4, 5, 6], [0, 0, 0, 1, 2, 2, 3]])
-def test_bootstrap_of_a_difference_against_a_loop(rng, rule, owner):
+def test_bootstrap_of_a_difference_against_a_loop(rng, monkeypatch, rule, owner):
+    monkeypatch.setattr(resampling, "MIN_CLUSTERS", 2)
     prediction, reference = scene(rng)
     reference[3] = VOID  # whose draws must not move a mean
     other = np.where(rng.random(prediction.shape) < 0.8, prediction, 0)
     arms = [count_images(one, reference, 5, void=VOID) for one in (prediction, other)]
     cluster = np.array([0, 0, 1, 2, 3, 3, 4])[: max(owner) + 1]
     num_clusters = int(cluster.max()) + 1
-    drawn = [join_rows(score_cases(tables_of(arm, rule, owner), part) for part in draw_weights(cluster, 40, 3))
-             for arm in arms]  # fmt: skip
+    drawn = [resample(partial(score_cases, tables_of(arm, rule, owner)), cluster, 40, 3) for arm in arms]
     generator = np.random.default_rng(3)
     for k in range(40):
         chosen = [case for draw in generator.integers(num_clusters, size=num_clusters)
                   for case in np.flatnonzero(cluster == draw)]  # fmt: skip
         first, second = (plain_scores(arm, rule, owner, chosen) for arm in arms)
-        mine = [drawn[1][f"miou_{form}"][k] - drawn[0][f"miou_{form}"][k] for form in "icd"]
+        mine = np.subtract(*[[arm[f"miou_{form}"].distribution[k] for form in "icd"] for arm in drawn[::-1]])
         np.testing.assert_allclose(mine, np.subtract(second, first), atol=1e-12)
 
 
 def test_draws_are_those_of_paired_means(rng, monkeypatch):
     values, cluster = rng.random(30), np.repeat(np.arange(10), 3)
-    rows = np.concatenate(list(draw_weights(cluster, 300, 7)))
-    assert rows.shape == (300, 30) and (rows.sum(axis=1) == 30).all()
-    np.testing.assert_allclose(rows @ values / 30, bootstrap(values, cluster, 300, 7)[0])
-    monkeypatch.setattr(semantic, "_PIECE", 100)
-    pieces = list(draw_weights(cluster, 300, 7))
+    (rows,) = draw_clusters(cluster, 300, 7, piece=10**6)
+    assert rows.shape == (300, 10) and (rows.sum(axis=1) == 10).all()
+    means = bootstrap(values, cluster, 300, 7)[0]
+    np.testing.assert_allclose(rows[:, cluster] @ values / 30, means)
+    drawn = resample(lambda weights: {"mean": weights @ values / 30}, cluster, 300, 7)["mean"]
+    assert drawn.value == pytest.approx(values.mean())
+    np.testing.assert_allclose(drawn.distribution, means)
+    pieces = list(draw_clusters(cluster, 300, 7, piece=100))
     assert len(pieces) == 100
     np.testing.assert_array_equal(np.concatenate(pieces), rows)
+    for name in ("_PIECE", "_SCORE_PIECE"):
+        monkeypatch.setattr(resampling, name, 100)
+    np.testing.assert_array_equal(bootstrap(values, cluster, 300, 7)[0], means)
+    again = resample(lambda weights: {"mean": weights @ values / 30}, cluster, 300, 7)["mean"]
+    np.testing.assert_allclose(again.distribution, means)
+
+
+def test_too_few_patients_have_scores_and_no_interval():
+    found = resample(lambda weights: {"cases": weights.sum(axis=1)}, np.arange(5), 20, 0)["cases"]
+    assert found.value == 5 and np.isnan(found.distribution).all() and len(found.distribution) == 20
+    assert np.isnan(resampling.percentile_interval(found.distribution)).all()
+    assert np.isnan(resampling.percentile_interval(np.array([0.1, NAN, 0.3]))).all()
 
 
 def test_images_with_nothing_never_turn_a_mean_into_nan():

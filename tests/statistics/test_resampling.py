@@ -8,10 +8,7 @@ import pytest
 from pairs import compare_differences
 from scipy import stats
 
-from rankseg_rma.statistics.differences import (
-    MIN_CLUSTERS,
-)
-from rankseg_rma.statistics.resampling import bca_interval, bootstrap, leave_one_out
+from rankseg_rma.statistics.resampling import MIN_CLUSTERS, bca_interval, bootstrap, leave_one_out
 
 INTERVALS = [f"{name}{end}" for name in ("", "percentile_", "median_", "median_percentile_") for end in ("low", "high")]
 

@@ -27,7 +27,7 @@ from rankseg_rma.metrics import (
 from rankseg_rma.metrics.calibration import CalibrationCounts, count_calibration
 from rankseg_rma.metrics.lits import LitsCase, score_lits_case
 from rankseg_rma.metrics.masks import union_box
-from rankseg_rma.metrics.metric import dice_of, iou_of
+from rankseg_rma.metrics.overlap import dice_of, iou_of
 from rankseg_rma.runs.outcome import describe_failure
 from rankseg_rma.statistics.agreement import tumour_burden
 

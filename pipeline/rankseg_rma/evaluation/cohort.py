@@ -19,7 +19,8 @@ from rankseg_rma.files.names import match_cases
 from rankseg_rma.metrics import IOU_THRESHOLDS, Overlap, recist_sum_mm
 from rankseg_rma.metrics.calibration import CalibrationCounts
 from rankseg_rma.metrics.lesions import count_detection, recall_by_volume
-from rankseg_rma.metrics.metric import dice_of, iou_of, metric_of_unit
+from rankseg_rma.metrics.metric import metric_of_unit
+from rankseg_rma.metrics.overlap import dice_of, iou_of
 from rankseg_rma.runs.outcome import Outcome
 from rankseg_rma.statistics.agreement import agree_volumes, compare_burden
 from rankseg_rma.statistics.quality import judge_quality

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.metrics.masks import Box, bounding_box, require_mask, union_box
+from rankseg_rma.metrics.overlap import Overlap, dice_of
 from rankseg_rma.metrics.size import longest_diameters_mm
 from rankseg_rma.metrics.spacing import cell_size, require_spacing
 
@@ -81,7 +82,7 @@ class LesionMatch:
 
     def f1(self, k: int) -> float:
         """2 TP / (2 TP + FP + FN); NaN when both sides are empty."""
-        return _ratio(2 * self.true_positives(k), len(self.predictions) + len(self.references))
+        return dice_of(Overlap(self.true_positives(k), self.false_positives(k), self.false_negatives(k)))
 
     @property
     def lesion_dice(self) -> float:
@@ -217,7 +218,7 @@ def count_detection(matches: Sequence[LesionMatch], k: int) -> Detection:
         fn=n_reference - tp,
         precision=_ratio(tp, n_prediction),
         recall=_ratio(tp, n_reference),
-        f1=_ratio(2 * tp, n_prediction + n_reference),
+        f1=dice_of(Overlap(tp, n_prediction - tp, n_reference - tp)),
         false_positives_per_case=_ratio(n_prediction - tp, len(matches)),
     )
 

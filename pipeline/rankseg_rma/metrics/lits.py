@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.metrics.masks import as_label_map, union_box
-from rankseg_rma.metrics.overlap import Overlap
+from rankseg_rma.metrics.overlap import Overlap, dice_of
 from rankseg_rma.metrics.spacing import place_points, require_spacing
 
 DETECTION_IOU = (0.0, 0.5)
@@ -52,8 +52,8 @@ class LitsObject:
 
     def corrected_scores(self) -> dict[str, float]:
         """As `official_scores`, with the volume difference relative to the reference and NaN for no distance."""
-        size = self.counts.num_prediction + self.counts.num_reference
-        dice = 2 * self.counts.tp / size
+        dice = dice_of(self.counts)
+        # Not from the counts: published figures carry the last bits of the script's own order.
         jaccard = dice / (2 - dice)
         rvd = (self.counts.num_prediction - self.counts.num_reference) / self.counts.num_reference
         scores = (dice, jaccard, 1 - jaccard, rvd, self.assd_mm, self.rmsd_mm, self.msd_mm)
@@ -254,8 +254,7 @@ def _pool(parts: Sequence[Overlap]) -> Overlap:
 
 
 def _dice(counts: Overlap, both_empty: float) -> float:
-    size = counts.num_prediction + counts.num_reference
-    return 2 * counts.tp / size if size else both_empty
+    return both_empty if counts.status == "both_empty" else dice_of(counts)
 
 
 def _score_lesions(tumours: Sequence[Any], spacing: Any) -> dict[str, Any]:

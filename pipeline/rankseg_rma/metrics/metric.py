@@ -6,7 +6,7 @@ from math import isfinite, nan
 
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.metrics.lesions import LesionMatch
-from rankseg_rma.metrics.overlap import Overlap
+from rankseg_rma.metrics.overlap import Overlap, dice_of, iou_of
 from rankseg_rma.metrics.surface import SurfaceDistances
 
 # What a score between 0 and 1 counts where a mask is empty; evaluation programs disagree.
@@ -130,23 +130,6 @@ def _surface_dice_at(tolerance_mm: float, name: str) -> Metric:
         return close[0] if close else nan
 
     return Metric(name, title, "1", "higher", "surface", "score", compute)
-
-
-def dice_of(counts: Overlap) -> float:
-    """Dice of one pair of masks; NaN when both are empty.
-
-    Example:
-        >>> dice_of(Overlap(tp=2, fp=1, fn=1)), dice_of(Overlap(0, 5, 0))
-        (0.6666666666666666, 0.0)
-    """
-    size = 2 * counts.tp + counts.fp + counts.fn
-    return 2 * counts.tp / size if size else nan
-
-
-def iou_of(counts: Overlap) -> float:
-    """Intersection over union of one pair of masks; NaN when both are empty."""
-    size = counts.tp + counts.fp + counts.fn
-    return counts.tp / size if size else nan
 
 
 @_metric("dice", "Dice", "1", "higher", "overlap", "score")

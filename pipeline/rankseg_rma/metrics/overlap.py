@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,40 @@ def _renumber(prediction: Any, reference: Any) -> tuple[Any, Any, Any]:
     place = np.zeros(65536, np.uint16)
     place[values] = np.arange(len(values))
     return values, place[prediction], place[reference]
+
+
+def fraction_of(metric: str, tp: Any, fp: Any, fn: Any) -> tuple[Any, Any]:
+    """Numerator and denominator of Dice or IoU; the denominator is 0 where both masks are empty.
+
+    What counts then is for the caller to say, since evaluations differ in it.
+
+    Args:
+        metric: "dice", 2 |A and B| / (|A| + |B|), or "iou", |A and B| / |A or B|.
+        tp: true positives, a whole number or an array.
+        fp: false positives, likewise.
+        fn: false negatives, likewise.
+    """
+    union = tp + fp + fn
+    return (2 * tp, union + tp) if metric == "dice" else (tp, union)
+
+
+def dice_of(counts: Overlap) -> float:
+    """Dice of one pair of masks; NaN when both are empty.
+
+    Example:
+        >>> dice_of(Overlap(tp=2, fp=1, fn=1)), dice_of(Overlap(0, 5, 0))
+        (0.6666666666666666, 0.0)
+    """
+    return _quotient(*fraction_of("dice", counts.tp, counts.fp, counts.fn))
+
+
+def iou_of(counts: Overlap) -> float:
+    """Intersection over union of one pair of masks; NaN when both are empty."""
+    return _quotient(*fraction_of("iou", counts.tp, counts.fp, counts.fn))
+
+
+def _quotient(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else nan
 
 
 def count_overlap(prediction: Any, reference: Any, labels: Sequence[int]) -> list[Overlap]:

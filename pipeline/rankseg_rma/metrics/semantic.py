@@ -22,6 +22,7 @@ import numpy as np
 
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.metrics.masks import as_label_map
+from rankseg_rma.metrics.overlap import fraction_of
 
 METRICS = ("iou", "dice")
 RULES = ("present", "binary", "foreground")
@@ -136,10 +137,9 @@ def values_of_counts(tp: Any, fp: Any, fn: Any, metric: str, rule: str, pooled: 
     require_one_of("class_values", "rule", rule, RULES)
     if rule == "binary" and tp.shape[1] != 2:
         raise ValueError(wrong("class_values", "rule", "'foreground' unless there are two classes", repr(rule)))
-    either = tp + fp + fn
-    values = divide(tp, either) if metric == "iou" else divide(2 * tp, either + tp)
+    values = divide(*fraction_of(metric, tp, fp, fn))
     if rule == "binary":
-        values = np.where((either == 0) & ((tp + fn).sum(axis=1, keepdims=True) > 0), 1.0, values)
+        values = np.where((tp + fp + fn == 0) & ((tp + fn).sum(axis=1, keepdims=True) > 0), 1.0, values)
     elif not pooled:
         values = np.where(tp + fn > 0, values, np.nan)
     if rule != "present":

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Any
 
 import numpy as np
 import pandas
 
+from rankseg_rma.metrics.overlap import Overlap, dice_of, iou_of
 from rankseg_rma.metrics.semantic import METRICS, SemanticCounts, class_values, image_means, stack_counts
 from rankseg_rma.paper.items import ItemScores
 from rankseg_rma.report.wording import write_interval, write_quantity
 from rankseg_rma.statistics.calibration import CalibrationSums, score_calibration, stack_calibration
-from rankseg_rma.statistics.differences import MIN_CLUSTERS, compare_pairs
+from rankseg_rma.statistics.differences import mean_difference
 from rankseg_rma.statistics.forms import CaseTable, gather_cases, left_out, score_cases
-from rankseg_rma.statistics.resampling import draw_weights, join_rows, percentile_interval
+from rankseg_rma.statistics.resampling import number_clusters, percentile_interval, resample
 
 NUM_RESAMPLES = 2000
 SEED = 0
@@ -26,8 +28,6 @@ TITLES = {
 }  # fmt: skip
 # Means over cases: their difference is a mean too, and has the better interval.
 _MEANS = {"miou_i": "iou", "mdice_i": "dice"}
-# compare_pairs counts cases that move by so much; nothing here reads the counts.
-_MARGINS = (0.01, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,10 @@ def class_rows(view: UnitScores, class_names: Sequence[str]) -> list[dict[str, A
         counted = np.isfinite(class_values(counts, "iou", view.rule))
         either = counts.tp + counts.fp + counts.fn
         for image, label in np.argwhere(either > 0).tolist():
-            tp, fp, fn = (int(part[image, label]) for part in (counts.tp, counts.fp, counts.fn))
+            found = Overlap(*(int(part[image, label]) for part in (counts.tp, counts.fp, counts.fn)))
             rows.append({
                 **_place(view, image), "decoder": name, "label": label, "label_name": class_names[label],
-                "counted": bool(counted[image, label]), "tp": tp, "fp": fp, "fn": fn,
-                "iou": tp / (tp + fp + fn), "dice": 2 * tp / (2 * tp + fp + fn),
+                "counted": bool(counted[image, label]), **vars(found), "iou": iou_of(found), "dice": dice_of(found),
             })  # fmt: skip
     return rows
 
@@ -136,18 +135,21 @@ def score_rows(view: UnitScores, patients: Sequence[str], temperatures: Mapping[
         name: [gather_cases(counts, view.owner, metric, view.rule) for metric in METRICS]
         for name, counts in view.counts.items()
     }
-    values, drawn = _bootstrap({name: _Scorer(score_cases, table) for name, table in tables.items()}, patients)
-    rows = []
+    owner, rows = number_clusters(patients), []
+    resampled = {
+        name: resample(partial(score_cases, table), owner, NUM_RESAMPLES, SEED) for name, table in tables.items()
+    }
     for name, table in tables.items():
         numbers = vars(left_out(view.counts[name], view.owner, view.rule))
-        for score, value in values[name].items():
+        for score, found in resampled[name].items():
             row = {"score_over": view.unit, "decoder": name, "temperature": temperatures[name], "score": score}
-            row |= {"value": value, **_ends("", _interval(drawn[name][score]))}
+            row |= {"value": found.value, **_ends("", percentile_interval(found.distribution))}
             if name != "argmax" and "argmax" in tables:
                 row |= _difference(score, tables["argmax"], table, patients)
-                row.setdefault("difference", value - values["argmax"][score])
+                first = resampled["argmax"][score]
+                row.setdefault("difference", found.value - first.value)
                 if "interval" not in row:
-                    ends = _interval(drawn[name][score] - drawn["argmax"][score])
+                    ends = percentile_interval(found.distribution - first.distribution)
                     row |= {**_ends("difference_", ends), "interval": "percentile"}
             rows.append({**row, **_numbers_behind(score, numbers), "num_patients": len(set(patients))})
     return rows
@@ -158,15 +160,15 @@ def calibration_rows(results: Sequence[ItemScores], unit: str, patients: Sequenc
     sums = {
         name: stack_calibration([result.calibration[name] for result in results]) for name in results[0].calibration
     }
-    values, drawn = _bootstrap({name: _Scorer(score_calibration, part) for name, part in sums.items()}, patients)
+    owner = number_clusters(patients)
     return [
         {
-            "score_over": unit, "temperature": name, "score": score, "value": value,
-            **_ends("", _interval(drawn[name][score])), **_cases_behind(sums[name]),
+            "score_over": unit, "temperature": name, "score": score, "value": found.value,
+            **_ends("", percentile_interval(found.distribution)), **_cases_behind(part),
             "num_patients": len(set(patients)),
         }
-        for name, found in values.items()
-        for score, value in found.items()
+        for name, part in sums.items()
+        for score, found in resample(partial(score_calibration, part), owner, NUM_RESAMPLES, SEED).items()
     ]  # fmt: skip
 
 
@@ -189,31 +191,6 @@ def describe_test(summary: pandas.DataFrame) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True)
-class _Scorer:
-    """A function of (data, weights) with its data."""
-
-    function: Any
-    data: Any
-
-
-def _bootstrap(
-    scorers: Mapping[str, _Scorer], patients: Sequence[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
-    """Scores of the data set, and their (resample,) distributions over the same draws, by scorer and score."""
-    whole = np.ones((1, len(patients)), np.int64)
-    values = {name: one.function(one.data, whole) for name, one in scorers.items()}
-    cluster = np.unique(np.asarray(patients), return_inverse=True)[1]
-    if cluster.max() + 1 < MIN_CLUSTERS:
-        drawn = {name: dict.fromkeys(found, np.full(NUM_RESAMPLES, nan)) for name, found in values.items()}
-    else:
-        drawn = {
-            name: join_rows(one.function(one.data, weights) for weights in draw_weights(cluster, NUM_RESAMPLES, SEED))
-            for name, one in scorers.items()
-        }
-    return {name: {score: float(row[0]) for score, row in found.items()} for name, found in values.items()}, drawn
-
-
 def _difference(
     score: str, first: Sequence[CaseTable], second: Sequence[CaseTable], patients: Sequence[str]
 ) -> dict[str, Any]:
@@ -224,15 +201,8 @@ def _difference(
     defined = [np.isfinite(mean) for mean in means]
     if not np.array_equal(*defined) or not defined[0].any():
         return {}
-    found = compare_pairs(
-        *means, clusters=patients, better="higher", margins=_MARGINS, num_resamples=NUM_RESAMPLES, seed=SEED
-    )
-    return {"difference": found.mean, **_ends("difference_", (found.low, found.high)), "interval": "bca"}
-
-
-def _interval(distribution: Any) -> tuple[float, float]:
-    """Percentile interval; none where a resample has no value, as all have none with fewer than six patients."""
-    return (nan, nan) if np.isnan(distribution).any() else percentile_interval(distribution)
+    mean, low, high = mean_difference(*means, clusters=patients, num_resamples=NUM_RESAMPLES, seed=SEED)
+    return {"difference": mean, **_ends("difference_", (low, high)), "interval": "bca"}
 
 
 def _ends(prefix: str, ends: tuple[float, float]) -> dict[str, float]:

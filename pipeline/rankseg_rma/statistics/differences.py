@@ -14,11 +14,12 @@ from rankseg_rma.statistics.resampling import (
     bca_interval,
     bootstrap,
     flip_p_value,
+    has_interval,
     leave_one_out,
+    number_clusters,
     percentile_interval,
 )
 
-MIN_CLUSTERS = 6
 _QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _MAX_SUMS = 2**18
 
@@ -150,6 +151,16 @@ def compare_pairs(
     )
 
 
+def mean_difference(
+    first: Any, second: Any, *, clusters: Sequence[Any] | None, num_resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Mean, low and high of `compare_pairs`, without the rest; arguments and errors as there."""
+    first, second, owner, _ = _defined_pairs(first, second, clusters)
+    difference = second - first
+    ends = _intervals(difference, owner, num_resamples, seed)
+    return float(difference.mean()), ends["low"], ends["high"]
+
+
 def adjust_holm(p_values: Any) -> Any:
     """P-values adjusted for the number of comparisons by Holm's step-down method.
 
@@ -245,7 +256,7 @@ def _defined_pairs(first: Any, second: Any, clusters: Sequence[Any] | None) -> t
     if not defined.any():
         raise ValueError(wrong("compare_pairs", "scores", "defined for at least one pair", "none"))
     first, second = first[defined], second[defined]
-    owner = np.unique(names[defined], return_inverse=True)[1]
+    owner = number_clusters(names[defined])
     order = np.lexsort((first, second - first, owner))
     owner = np.arange(len(first)) if clusters is None else owner[order]
     return first[order], second[order], owner, int((~defined).sum())
@@ -254,7 +265,7 @@ def _defined_pairs(first: Any, second: Any, clusters: Sequence[Any] | None) -> t
 def _intervals(difference: Any, owner: Any, num_resamples: int, seed: int) -> dict[str, Any]:
     names = [f"{statistic}{method}{end}" for statistic in ("", "median_") for method in ("", "percentile_")
              for end in ("low", "high")]  # fmt: skip
-    if owner[-1] + 1 < MIN_CLUSTERS:
+    if not has_interval(owner):
         return dict.fromkeys(names, float("nan"))
     points = float(difference.mean()), float(np.median(difference))
     if difference.min() == difference.max():
