@@ -83,11 +83,13 @@ class PaddedNetwork(torch.nn.Module):
         shape = image.shape[2:]
         missing = [-size % self.multiple for size in shape]
         if not any(missing):
-            return self.network(image)
+            whole: torch.Tensor = self.network(image)
+            return whole
         # `pad` counts the axes from the last.
         padding = [amount for after in reversed(missing) for amount in (0, after)]
-        logits = self.network(torch.nn.functional.pad(image, padding, mode="replicate"))
-        return logits[(..., *(slice(size) for size in shape))]
+        logits: torch.Tensor = self.network(torch.nn.functional.pad(image, padding, mode="replicate"))
+        place: tuple[Any, ...] = (..., *(slice(size) for size in shape))
+        return logits[place]
 
 
 def encoder_of(network: torch.nn.Module) -> torch.nn.Module | None:

@@ -96,7 +96,7 @@ class _OldModules:
 def find_old_modules() -> None:
     """Let Python find the modules that are gone; it looks here last, so that what exists is never hidden."""
     if _OldModules not in sys.meta_path:
-        sys.meta_path.append(_OldModules)  # type: ignore[arg-type]
+        sys.meta_path.append(_OldModules)
 
 
 def translate_config(content: Any) -> Any:

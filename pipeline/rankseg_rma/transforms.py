@@ -47,7 +47,7 @@ def require_exact(function: str, dtype: Any, largest: int) -> None:
 
 def _largest_exact(dtype: Any) -> int:
     """Largest whole number up to which a dtype of torch or numpy holds all."""
-    one = get_equivalent_dtype(dtype, torch.Tensor)
+    one = get_equivalent_dtype(dtype, torch.Tensor)  # type: ignore[no-untyped-call]
     if one == torch.bool:
         return 1
     # A float of precision eps holds whole numbers up to 2 / eps.
@@ -117,7 +117,7 @@ class AsDiscreteRMA(Transform):
             raise ValueError(wrong("AsDiscreteRMA", "to_onehot", "a number of classes or None", repr(to_onehot)))
         self.to_onehot, self.softmax, self.sigmoid, self.dtype = to_onehot, softmax, sigmoid, dtype
         self.slice_axis = slice_axis
-        self.options = {
+        self.options: dict[str, Any] = {
             "metric": metric, "unit": unit, "multilabel": multilabel, "pruning_prob": pruning_prob,
             "unassigned": unassigned, "void_index": void_index, "smooth": smooth, "backend": backend,
         }  # fmt: skip
@@ -144,7 +144,7 @@ class AsDiscreteRMA(Transform):
             require_sums("AsDiscreteRMA", "img", probs)
         labels = decoding.labels if self.options["multilabel"] else decoding.labels[None]
         if self.to_onehot is not None and not self.options["multilabel"]:
-            labels = self._onehot(labels)
+            labels = self._onehot(labels, self.to_onehot)
         return convert_to_dst_type(labels.contiguous(), img, dtype=self.dtype)[0], decoding
 
     def _require_room(self, num_classes: int, given: Any = None) -> None:
@@ -158,11 +158,11 @@ class AsDiscreteRMA(Transform):
             expected = f"at least {max(num_classes, 2)}, the number of classes"
             raise ValueError(wrong("AsDiscreteRMA", "to_onehot", expected, self.to_onehot))
 
-    def _onehot(self, labels: torch.Tensor) -> torch.Tensor:
+    def _onehot(self, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
         """One channel per class; a void voxel is in none of them."""
         void = labels == self.options["void_index"] if self.options["unassigned"] == "void" else None
         inside = labels if void is None else torch.where(void, 0, labels)
-        hot = one_hot(inside.long(), num_classes=self.to_onehot, dim=0, dtype=torch.bool)
+        hot = one_hot(inside.long(), num_classes=num_classes, dim=0, dtype=torch.bool)
         return hot if void is None else hot & ~void
 
     @untraced
@@ -268,12 +268,13 @@ class ScaleTemperature(Transform):
     @untraced
     def __call__(self, img: Any) -> torch.Tensor:
         """Return (class, *spatial) probabilities; a single class is paired with its complement, zeros stay zeros."""
-        img = convert_to_tensor(img, track_meta=get_track_meta())
+        held: torch.Tensor = convert_to_tensor(img, track_meta=get_track_meta())
         if self.temperature == 1.0:
-            return img
-        probs = img.as_subclass(torch.Tensor)
+            return held
+        probs = held.as_subclass(torch.Tensor)
         scaled = scale_probabilities(probs, self.temperature, multilabel=self.multilabel, function="ScaleTemperature")
-        return convert_to_dst_type(scaled, img)[0]
+        found: torch.Tensor = convert_to_dst_type(scaled, held)[0]
+        return found
 
 
 class ScaleTemperatured(MapTransform):

@@ -1,21 +1,26 @@
 """Open a finished bundle for inference. Its config is code: opening one runs what it says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets.cards import DatasetCard, ImageCard, load_card
+from rankseg_rma.datasets.card_kinds import Card
+from rankseg_rma.datasets.cards import load_card
 from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.resources import read_yaml
 from rankseg_rma.files.temperature import read_temperature
 from rankseg_rma.files.weights import fit_weights, read_weights, require_fit, require_no_nan
 
+if TYPE_CHECKING:
+    import torch
+    from monai.transforms import Compose
+
 TEMPERATURE_FILE = "models/temperature.json"
 
 
-def find_card(bundle_root: str | Path) -> DatasetCard | ImageCard | None:
+def find_card(bundle_root: str | Path) -> Card | None:
     """The card of the data set that a run was trained on, as it stands in the run; None in other bundles."""
     configs = Path(bundle_root) / "configs"
     train = configs / "train.yaml"
@@ -60,10 +65,10 @@ class Bundle:
     """
 
     root: Path
-    preprocessing: Any
-    network: Any
-    inferer: Any
-    device: Any
+    preprocessing: "Compose"
+    network: "torch.nn.Module"
+    inferer: Callable[..., Any]
+    device: "torch.device"
     label_names: tuple[str, ...]
     temperature: float | None
     kind: str = "volume"
@@ -134,7 +139,7 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
     )
 
 
-def _load_weights(network: Any, path: Path) -> str:
+def _load_weights(network: "torch.nn.Module", path: Path) -> str:
     """Load a file of weights into the network; returns the rule by which other names became the network's own."""
     own = network.state_dict()
     content = read_weights(path, function="open_bundle", argument="weights")

@@ -13,7 +13,7 @@ import yaml
 from rankseg_rma import __version__
 from rankseg_rma.bundles.open import TEMPERATURE_FILE
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets.cards import DatasetCard, ImageCard
+from rankseg_rma.datasets.card_kinds import DatasetCard, ImageCard
 from rankseg_rma.files.resources import read_yaml, resource_dir
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.old_names import translate_config

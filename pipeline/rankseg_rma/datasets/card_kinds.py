@@ -1,7 +1,6 @@
 """What a dataset card holds, for volumes and for images."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
 
@@ -154,17 +153,18 @@ class ImageCard:
 Card = DatasetCard | ImageCard
 
 
-def class_names_of(card: Any, kind: str) -> tuple[str, ...]:
+def class_names_of(card: Card, kind: str) -> tuple[str, ...]:
     """Names of all classes that a network of a kind tells apart, class 0 too.
 
     Raises:
         DatasetError: the data set has no such classes: images for a network of volumes, or no rule for slices.
     """
-    if (kind == "image") != (card.kind == "image"):
+    if isinstance(card, ImageCard) and kind == "image":
+        return card.class_names
+    if isinstance(card, ImageCard) or kind == "image":
         raise DatasetError(wrong("test", "dataset", f"of the kind of the run, {kind!r}", f"{card.name}, {card.kind!r}"))
-    if kind == "image":
-        return tuple(card.class_names)
-    if kind == "slices" and card.slices is None:
+    if kind != "slices":
+        return ("background", *(card.labels or {}).values())
+    if card.slices is None:
         raise DatasetError(wrong("test", "dataset", "one whose card has slices", card.name))
-    names = card.slices.names if kind == "slices" else (card.labels or {}).values()
-    return ("background", *names)
+    return ("background", *card.slices.names)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -63,14 +63,15 @@ def _build_volume_card(content: Any, path: Path) -> DatasetCard:
     _require_keys(content["splits"], Splits, "splits", path, hidden=("case_ids",))
     intensity, splits = Intensity(**content["intensity"]), Splits(**content["splits"])
     labels, spacing, regions = content["labels"], content["spacing_mm"], content.get("regions")
-    window_given = _is_number(intensity.low) and _is_number(intensity.high)
     numbers, fold_slices = ("num_cases", "num_slices", "first_unlabelled"), content.get("fold_slices")
     facts = [
         ("name", content["name"] == path.stem, f"the file's name, {path.stem!r}", content["name"]),
         ("layout", content["layout"] in VOLUME_LAYOUTS, "one of " + ", ".join(VOLUME_LAYOUTS), content["layout"]),
         ("intensity.kind", intensity.kind in ("window", "zscore"), "'window' or 'zscore'", intensity.kind),
         (
-            "intensity", intensity.kind != "window" or (window_given and intensity.low < intensity.high),
+            "intensity",
+            intensity.kind != "window"
+            or (_is_number(intensity.low) and _is_number(intensity.high) and intensity.low < intensity.high),
             "low < high", content["intensity"],
         ),
         ("labels", labels is None or _are_labels(labels), "a mapping from 1, 2, ... to names", labels),
@@ -182,7 +183,7 @@ def _require_facts(facts: list[tuple[str, Any, str, Any]], path: Path) -> None:
             raise DatasetError(wrong("load_card", argument, expected, repr(got), path=path))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets import Card, Case, DatasetCard, list_cases, load_card
+from rankseg_rma.datasets import Case, list_cases, load_card
+from rankseg_rma.datasets.card_kinds import Card, DatasetCard, ImageCard
 from rankseg_rma.datasets.completeness import count_notes
 from rankseg_rma.datasets.slices import read_slice
 from rankseg_rma.files.finite import count_non_finite
@@ -40,10 +41,13 @@ class CheckResult:
     notes: list[str]
 
 
+_Problem = tuple[Path | None, str]
+
+
 @dataclass(frozen=True)
 class _Task:
     case: Case
-    card: Any
+    card: Card
     labels_only: bool
 
 
@@ -119,32 +123,34 @@ def _report_death(task: _Task) -> _Found:
 
 
 def _check_case(task: _Task) -> _Found:
-    if task.case.slice_index is not None:
-        return _check_slice(task)
-    return _check_volume(task) if task.card.kind == "volume" else _check_image(task)
+    card = task.card
+    if isinstance(card, ImageCard):
+        return _check_image(task, card)
+    return _check_volume(task, card) if task.case.slice_index is None else _check_slice(task, card)
 
 
-def _check_volume(task: _Task) -> _Found:
-    case, problems = task.case, []
+def _check_volume(task: _Task, card: DatasetCard) -> _Found:
+    case = task.case
+    problems: list[_Problem] = []
     image = None if task.labels_only else _read(read_volume, case.image, "label without image", problems)
     label = None if case.label is None else _read(read_labels, case.label, "image without label", problems)
     if image is not None:
-        problems += [(case.image, problem) for problem in _image_problems(image.array, task.card)]
+        problems += [(case.image, problem) for problem in _image_problems(image.array, card)]
     if label is not None:
-        highest = max(task.card.labels or {0: ""})
+        highest = max(card.labels or {0: ""})
         problems += [(case.label, problem) for problem in _strange_values(label.array, highest)]
     if image is not None and label is not None:
         difference = same_grid(image.array.shape[-3:], image.affine, label.array.shape[-3:], label.affine)
         if difference:
             problems.append((case.label, f"image and label differ in {difference}"))
-    has_no_geometry = task.card.modality == "CT" and any(
+    has_no_geometry = card.modality == "CT" and any(
         volume is not None and np.array_equal(volume.affine[:3, :3], np.eye(3)) for volume in (image, label)
     )
     remarks = {_NO_GEOMETRY: has_no_geometry, _ROUNDED: label is not None and label.was_rounded}
     return _Found(problems, tuple(remark for remark, applies in remarks.items() if applies))
 
 
-def _read(read: Any, path: Path, missing: str, problems: list[tuple[Path | None, str]]) -> Any:
+def _read(read: Any, path: Path, missing: str, problems: list[_Problem]) -> Any:
     """Content of a file, or None with the problem noted."""
     try:
         return read(path)
@@ -178,23 +184,25 @@ def _values_of(label_map: Any) -> list[int]:
     return np.flatnonzero(found).tolist()
 
 
-def _check_image(task: _Task) -> _Found:
-    case, problems = task.case, []
+def _check_image(task: _Task, card: ImageCard) -> _Found:
+    case = task.case
+    problems: list[_Problem] = []
     image = None if task.labels_only else _read(read_image, case.image, "label without image", problems)
     label = None
     if case.label is not None:
-        label = _read(lambda path: read_classes(path, task.card), case.label, "image without label", problems)
+        label = _read(lambda path: read_classes(path, card), case.label, "image without label", problems)
     if image is not None and label is not None and image.shape[1:] != label.shape:
         problems.append((case.label, f"image and label differ in size: {image.shape[1:]} and {label.shape}"))
     is_void = label is not None and bool((label == VOID).all())
     return _Found(problems, (_ONLY_VOID,) if is_void else ())
 
 
-def _check_slice(task: _Task) -> _Found:
-    case, problems = task.case, []
+def _check_slice(task: _Task, card: DatasetCard) -> _Found:
+    case = task.case
+    problems: list[_Problem] = []
     content = _read(read_slice, case.image, "slice of the store's list without a file", problems)
     if content is not None:
-        highest = len(task.card.slices.names)
+        highest = len(card.slices.names) if card.slices is not None else 0
         problems += [(case.image, problem) for problem in _strange_values(content["label"], highest)]
         bad = count_non_finite(content["image"])
         if bad:

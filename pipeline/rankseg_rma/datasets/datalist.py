@@ -42,12 +42,12 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
         raise DatasetError(wrong("read_part", "datalist", expected, repr(error), path=path)) from error
 
 
-def read_sample(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tuple[Any, Any]:
+def read_sample(entry: Mapping[Any, Any], card: Card | None) -> tuple[Any, Any]:
     """Image (channel, H, W) float32, as stored, and classes (H, W) uint8 of an entry of a data list.
 
     Args:
         entry: paths "image" and "label"; a slice of a store has both in one .npz file.
-        card: of the data set.
+        card: of the data set; slices need none.
     Raises:
         FileNotFoundError, DatasetError: a file is missing, damaged, or holds other labels.
     """
@@ -56,11 +56,12 @@ def read_sample(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tupl
         return found["image"].astype(np.float32)[None], found["label"].astype(np.uint8)
     if not isinstance(card, ImageCard):
         expected = "one of photographs, or a slice of a store"
-        raise DatasetError(wrong("read_sample", "card", expected, card.name, path=entry["image"]))
+        got = "none" if card is None else card.name
+        raise DatasetError(wrong("read_sample", "card", expected, got, path=entry["image"]))
     return read_image(entry["image"]).astype(np.float32), read_classes(entry["label"], card).astype(np.uint8)
 
 
-def read_tested(entry: Mapping[Any, Any], card: DatasetCard | ImageCard) -> tuple[Any, Any]:
+def read_tested(entry: Mapping[Any, Any], card: Card | None) -> tuple[Any, Any]:
     """As `read_sample`, as a test sees it: slices of a store of one size are cut to the centre of the rule's crop."""
     image, label = read_sample(entry, card)
     rule = card.slices if isinstance(card, DatasetCard) else None

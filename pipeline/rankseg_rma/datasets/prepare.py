@@ -97,7 +97,7 @@ def _prepare_slices(card: DatasetCard, cases: Sequence[Case], root: Path, out: P
     failed: dict[str, str] = {}
     made = _run(_make_slices, pending, f"slices of {card.name}", processes, failed)
     store = write_store(out, card, finished + made, failed)
-    labels = {task.case.case_id: task.case.label for task in tasks}
+    labels = {task.case.case_id: task.case.label for task in tasks if task.case.label is not None}
     rounded = [labels[record["case_id"]] for record in finished + made if record.get("was_rounded")]
     notes = [f"{len(done)} cases were finished before and left as they are"] if done else []
     unlabelled = len(cases) - len(tasks)

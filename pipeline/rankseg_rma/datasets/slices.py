@@ -83,7 +83,10 @@ def _origin(task: SliceTask) -> dict[str, Any]:
             "file": path.relative_to(task.root).as_posix(), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns,
         }  # fmt: skip
     rule = {"labels": task.rule.labels, "keep": task.rule.keep, "size": task.rule.size}
-    return json.loads(json.dumps({"version": VERSION, "dataset": task.dataset, "rule": rule, **sources}))
+    origin: dict[str, Any] = json.loads(
+        json.dumps({"version": VERSION, "dataset": task.dataset, "rule": rule, **sources})
+    )
+    return origin
 
 
 def make_slices(task: SliceTask) -> dict[str, Any]:
@@ -236,8 +239,10 @@ def write_store(
         "num_cases": len(records), "case_ids": [record["case_id"] for record in records],
         "slices": [entry for record in records for entry in record["slices"]],
     }  # fmt: skip
-    write_text(store / "store.json", json.dumps(content))
-    return json.loads(json.dumps(content))
+    text = json.dumps(content)
+    write_text(store / "store.json", text)
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def is_store(root: str | Path) -> bool:

@@ -114,7 +114,7 @@ def _read_cases(
 
     from rankseg_rma.decoder.temperature import sample_log_probs
 
-    cases = []
+    cases: list[_Case] = []
     for case_id, path in track(files.items(), "reading", len(files)):
         try:
             if case_id not in references:

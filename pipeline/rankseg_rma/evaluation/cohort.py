@@ -127,7 +127,7 @@ def recist_rows(lesions: pandas.DataFrame, structures: Sequence[Structure]) -> l
     rows = []
     for (case_id, decoder), part in lesions.groupby(["case_id", "decoder"], sort=False) if len(lesions) else ():
         sums = [
-            recist_sum_mm(mine["diameter_mm"].to_numpy(), mine["label"].tolist())
+            recist_sum_mm(mine["diameter_mm"].tolist(), mine["label"].tolist())
             for mine in (part[part["side"] == "reference"], part[part["side"] == "prediction"])
         ]
         percent = 100 * (sums[1] - sums[0]) / sums[0] if sums[0] else float("nan")
@@ -311,7 +311,7 @@ def add_cohort_tables(tables: Tables, scored: ScoredCohort, partial: bool, outco
     averaged = averaged_keys(scored.structures, options.protocol)
     rule = paired.PairingRule(names, options.cluster, averaged, paired.optimised_metric(told), partial)
     pooled = outcome.attempt("calibration", lambda: pool_calibration(scored.results, outcome.failed)) or {}
-    found: dict[str, pandas.DataFrame] = {}
+    found: dict[str, Any] = {}
     derive: dict[str, Callable[[], Any]] = {
         "summary": lambda: summary_rows(scores),
         "paired": lambda: paired.pair_rows(scores, rule),

@@ -52,18 +52,19 @@ def compare_folders(
         raise ValueError(wrong("compare", "folders", "two decoders", ", ".join(arms)))
     if validation is None:
         return evaluate_masks(arms, references, out, options)
-    if options.probabilities is None:
+    folder = options.probabilities
+    if folder is None:
         advice = "The thresholds are applied to the probabilities of the compared cases: give --probabilities."
         raise ValueError(wrong("compare", "validation", "given with probabilities", validation, advice=advice))
     if THRESHOLD in arms:
         raise ValueError(wrong("compare", "folders", f"not named {THRESHOLD}", THRESHOLD, advice="Use NAME=DIR."))
     known = list_references(references)
-    tuned_on, decoded = (match_cases(list_volumes(folder), known) for folder in (validation, options.probabilities))
+    tuned_on, decoded = (match_cases(list_volumes(one), known) for one in (validation, folder))
     options = with_known_ids(options, known)
     wanted = set(known if options.only is None else options.only) - set(tuned_on)
     _require_other_patients(tuned_on, decoded, options, validation)
     judged = {case_id: path for case_id, path in decoded.items() if case_id in wanted}
-    temperature_beside(options.probabilities)  # read again when it is used; a wrong one is said before the work
+    temperature_beside(folder)  # read again when it is used; a wrong one is said before the work
     outcome = Outcome(out)
     tuning = _Tuning(tuned_on, judged, known, out / "masks" / THRESHOLD, options)
     _write_threshold_masks(tuning, outcome)

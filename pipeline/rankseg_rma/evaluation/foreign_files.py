@@ -27,6 +27,7 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
     dice = scores[scores["metric"] == "dice"]
     table = dice.pivot(index="case_id", columns="label", values="value")[list(dict.fromkeys(dice["label"]))]
     values = table.to_numpy(np.float64)
+    means: dict[str, Any] = {"mean_dice": float(np.nanmean(values))}
     folder.mkdir(parents=True, exist_ok=True)
     names = ("metrics.csv", "mean_dice_raw.csv", "mean_dice_summary.csv")
     with TemporaryDirectory(dir=folder, prefix=".partial") as temporary, warnings.catch_warnings():
@@ -34,7 +35,7 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
         write_metrics_reports(
             temporary,
             images=[str(predictions / case_id) for case_id in table.index],
-            metrics={"mean_dice": float(np.nanmean(values))},
+            metrics=means,
             metric_details={"mean_dice": values},
             summary_ops="*",
         )

@@ -32,7 +32,7 @@ def optimised_metric(expected: pandas.DataFrame) -> str:
     if expected.empty:
         return ""
     told = expected[["metric", "score_over"]].drop_duplicates()
-    return metric_of_unit(told.iloc[0, 0], told.iloc[0, 1]) if len(told) == 1 else ""
+    return metric_of_unit(str(told.iloc[0, 0]), str(told.iloc[0, 1])) if len(told) == 1 else ""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,11 @@ def _structures(
             raise ValueError(wrong("evaluate", "labels", "those of the protocol", ", ".join(given), advice=advice))
         if options.protocol == "kits23":
             return protocols.KITS23_REGIONS, frozenset({1, 2, 3})
-        return tuple(Structure(*entry, tolerances) for entry in protocols.LITS_STRUCTURES), frozenset({1, 2})
+        lits = (
+            Structure(key, name, members, is_lesion, tolerances)
+            for key, name, members, is_lesion in protocols.LITS_STRUCTURES
+        )
+        return tuple(lits), frozenset({1, 2})
     parts = [(str(label), name, (label,)) for label, name in options.label_names.items()]
     regions = [("+".join(map(str, members)), name, members) for name, members in options.regions.items()]
     if not parts and not regions:
@@ -99,4 +103,5 @@ def _surface_areas(spacings_mm: Iterable[tuple[float, ...]]) -> dict[tuple[float
     import numpy as np
     from monai.metrics.utils import create_table_neighbour_code_to_surface_area
 
-    return {spacing: np.asarray(create_table_neighbour_code_to_surface_area(spacing)[0]) for spacing in spacings_mm}
+    create: Any = create_table_neighbour_code_to_surface_area
+    return {spacing: np.asarray(create(spacing)[0]) for spacing in spacings_mm}

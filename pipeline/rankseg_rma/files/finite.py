@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.files.volumes import NIFTI_SUFFIXES, read_volume
+from rankseg_rma.files.names import NIFTI_SUFFIXES
+from rankseg_rma.files.volumes import read_volume
 
 
 def count_non_finite(array: Any) -> int:

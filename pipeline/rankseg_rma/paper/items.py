@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.card_kinds import Card
 from rankseg_rma.decoder import RMADecoder
 from rankseg_rma.decoder.arms import decode_arms
 from rankseg_rma.decoder.temperature import scale_probabilities
@@ -41,8 +43,8 @@ class ItemPlan:
         masks: folder for the masks; None writes none.
     """
 
-    bundle: Any
-    card: Any
+    bundle: Bundle
+    card: Card
     root: Path
     class_names: tuple[str, ...]
     decoders: tuple[str, ...]

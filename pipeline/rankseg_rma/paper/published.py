@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 
 from rankseg_rma.datasets import patient_of
-from rankseg_rma.datasets.card_kinds import class_names_of
+from rankseg_rma.datasets.card_kinds import Card, DatasetCard, ImageCard, class_names_of
 from rankseg_rma.metrics.semantic import SemanticCounts
 from rankseg_rma.paper.rows import PaperRow
 from rankseg_rma.paper.scores import TITLES, UnitScores, rule_of, score_rows
@@ -22,7 +22,7 @@ _PLACE = ["case_id", "slice_index"]
 
 
 def compare_folds(
-    row: PaperRow, card: Any, tested: Mapping[int | None, Path], out: Path
+    row: PaperRow, card: Card, tested: Mapping[int | None, Path], out: Path
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Rows of reproduce.csv, and the files written.
 
@@ -34,9 +34,9 @@ def compare_folds(
     """
     summaries = {fold: _summary_of(row, folder) for fold, folder in tested.items()}
     written, whole = [], next(iter(summaries.values()))
-    if len(tested) > 1:
+    if isinstance(card, DatasetCard) and len(tested) > 1:
         whole = pool_folds(row, card, [*tested.values()])
-        numbers = [column for column in whole if column.startswith("num_")]
+        numbers = [column for column in map(str, whole) if column.startswith("num_")]
         whole = whole.astype(dict.fromkeys(numbers, "Int64"))
         written.append(write_table(out / _SUMMARY, whole))
     rows = _compare(row, whole, [*tested], _expected(row, card, [*tested]), row.published)
@@ -52,7 +52,7 @@ def _summary_of(row: PaperRow, folder: Path) -> pandas.DataFrame:
     return found
 
 
-def pool_folds(row: PaperRow, card: Any, folders: Sequence[Path]) -> pandas.DataFrame:
+def pool_folds(row: PaperRow, card: DatasetCard, folders: Sequence[Path]) -> pandas.DataFrame:
     """Every score of the cases of all folds as one data set, from the tables of the folds, as rows of `test`.
 
     Args:
@@ -89,17 +89,17 @@ def _count(
     table = np.zeros((3, len(places), num_classes), np.int64)
     table[:, rows, classes["label"].astype(int)] = classes[["tp", "fp", "fn"]].to_numpy(np.int64).T
     num_void = items.set_index(_PLACE)["num_void"].reindex(places).to_numpy(np.int64)
-    return SemanticCounts(*table, num_void)
+    tp, fp, fn = table
+    return SemanticCounts(tp, fp, fn, num_void)
 
 
-def _expected(row: PaperRow, card: Any, folds: Sequence[int | None]) -> int | None:
+def _expected(row: PaperRow, card: Card, folds: Sequence[int | None]) -> int | None:
     """Images or slices of the complete data set in the part, or in these folds; None where the card does not say."""
-    if row.folds is None:
-        number: int = {**card.parts, **(card.prepared_parts or {})}[row.part]
-        return number
-    if {*folds} == {*row.folds}:
+    if isinstance(card, ImageCard):
+        return {**card.parts, **(card.prepared_parts or {})}[row.part]
+    if {*folds} == {*(row.folds or ())}:
         return card.num_slices
-    return sum(card.fold_slices[fold] for fold in folds) if card.fold_slices else None
+    return sum(card.fold_slices[fold] for fold in folds if fold is not None) if card.fold_slices else None
 
 
 def _compare(
@@ -107,8 +107,8 @@ def _compare(
     published: Mapping[str, float],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for argmax, one for RMA and one for their difference."""
-    scores = summary[summary["score"] == row.score].set_index("decoder")
-    argmax, rma = (scores.loc[name] for name in row.decoders.values())
+    scores = summary[summary["score"] == row.score].set_index("decoder").to_dict("index")
+    argmax, rma = (scores[name] for name in row.decoders.values())
     ours = {
         name: [found[key] for key in ("value", "low", "high")] for name, found in (("argmax", argmax), ("rma", rma))
     }
@@ -156,11 +156,11 @@ def describe_comparison(row: PaperRow, rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _write_ours(one: Mapping[str, Any]) -> str:
-    ends = [float("nan") if one[key] is None else one[key] for key in ("low", "high")]
-    if one["quantity"] == "difference" or not isfinite(ends[0]):
-        interval = write_interval(*ends, "1")
+    low, high = (float("nan") if one[key] is None else one[key] for key in ("low", "high"))
+    if one["quantity"] == "difference" or not isfinite(low):
+        interval = write_interval(low, high, "1")
     else:
-        interval = " to ".join(write_quantity(end, "1") for end in ends)
+        interval = " to ".join(write_quantity(end, "1") for end in (low, high))
     return f"{_write(one['value'], one['quantity'])} ({interval})"
 
 

@@ -10,6 +10,7 @@ from rankseg_rma import __version__
 from rankseg_rma.bundles.open import MODEL, TEMPERATURE_FILE
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets import list_cases, load_card, part_cases, read_part
+from rankseg_rma.datasets.card_kinds import DatasetCard, ImageCard
 from rankseg_rma.datasets.completeness import word_counts
 from rankseg_rma.datasets.datalist import DATALIST
 from rankseg_rma.datasets.slices import is_store
@@ -58,17 +59,18 @@ def check_root(row: PaperRow, root: Path) -> list[str]:
         raise DatasetError(wrong("reproduce", "root", f"a slice store of {dataset}", root, advice=advice))
     shipped = load_card(dataset)
     card, cases = list_cases(shipped, root)
-    if card.kind != "image":
-        found = [("cases", len(card.splits.case_ids), card.num_cases), ("slices", len(cases), card.num_slices)]
+    if isinstance(card, DatasetCard):
+        found = [("cases", len(card.splits.case_ids or ()), card.num_cases), ("slices", len(cases), card.num_slices)]
         return word_counts(found)
     parts = {**card.parts, **(card.prepared_parts or {})}
     found = [
         (f"{part} images", sum(case.part == part for case in cases), parts[part]) for part in ("training", row.part)
     ]
     faults = word_counts(found)
-    if card.prepared_parts and card.parts == shipped.parts:
+    listed = shipped.parts if isinstance(shipped, ImageCard) else {}
+    if card.prepared_parts and card.parts == listed:
         faults.append(
-            f"training is on the {shipped.parts['training']} images of the data set's own list, the paper's on "
+            f"training is on the {listed['training']} images of the data set's own list, the paper's on "
             f"{parts['training']}: run `rankseg-rma data prepare {dataset}` (see its --help) and give what it wrote"
         )
     return faults

@@ -9,7 +9,7 @@ from typing import Any
 from rankseg_rma import __version__
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import list_cases, load_card, patient_of
-from rankseg_rma.datasets.card_kinds import class_names_of
+from rankseg_rma.datasets.card_kinds import DatasetCard, class_names_of
 from rankseg_rma.datasets.datalist import DATALIST, choose_part
 from rankseg_rma.decoder import RMADecoder
 from rankseg_rma.decoder.arms import DECODERS
@@ -152,7 +152,7 @@ def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcom
     kind, out = plan.bundle.kind, outcome.out
     rule = testing_tables.rule_of(kind, len(plan.class_names))
     views = testing_tables.view_units(results, kind, rule)
-    group = None if kind == "image" else plan.card.splits.group
+    group = plan.card.splits.group if isinstance(plan.card, DatasetCard) else None
     patients = [patient_of(result.case_id, group) for result in results]
     last = [*plan.temperatures][-1]
     temperatures = {name: last if unit else "none" for name, unit in plan.arms.items()}
@@ -197,7 +197,8 @@ def _count_items(
 def _describe_trial(plan: ItemPlan, options: TrialOptions, part: str, run: Path) -> dict[str, Any]:
     """Settings, versions, seed, and the digests of what was tested."""
     decoder = RMADecoder(metric=plan.metric)
-    crop = plan.card.slices if plan.bundle.kind == "slices" else None
+    card = plan.card
+    crop = card.slices if isinstance(card, DatasetCard) and plan.bundle.kind == "slices" else None
     files = ("models/model.pt", DATALIST)
     return {
         "program": f"rankseg-rma {__version__}", "run": str(run), "kind": plan.bundle.kind,

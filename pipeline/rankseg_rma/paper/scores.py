@@ -142,7 +142,12 @@ def score_rows(view: UnitScores, patients: Sequence[str], temperatures: Mapping[
     for name, table in tables.items():
         numbers = vars(left_out(view.counts[name], view.owner, view.rule))
         for score, found in resampled[name].items():
-            row = {"score_over": view.unit, "decoder": name, "temperature": temperatures[name], "score": score}
+            row: dict[str, Any] = {
+                "score_over": view.unit,
+                "decoder": name,
+                "temperature": temperatures[name],
+                "score": score,
+            }
             row |= {"value": found.value, **_ends("", percentile_interval(found.distribution))}
             if name != "argmax" and "argmax" in tables:
                 row |= _difference(score, tables["argmax"], table, patients)

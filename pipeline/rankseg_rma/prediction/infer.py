@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.files.writing import replacing, write_text
 from rankseg_rma.prediction.inputs import find_images
 from rankseg_rma.prediction.masks import decode_cases
@@ -56,7 +57,8 @@ def infer_cases(
     chosen, source = choose_temperature(temperature, bundle.temperature)
     if is_image:
         options, card = replace(options, temperature=chosen), find_card(bundle_root)
-        outcome = infer_photographs(bundle, card, images, out, decoders, options, source, save_probabilities)
+        painted = card if isinstance(card, ImageCard) else None
+        outcome = infer_photographs(bundle, painted, images, out, decoders, options, source, save_probabilities)
         outcome.notes[:0] = bundle.notes
         return outcome
     folder = out / "probabilities"

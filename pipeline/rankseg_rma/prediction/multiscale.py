@@ -44,13 +44,14 @@ class MultiScaleInferer(Inferer):
         """Log of the averaged probabilities (batch, class, H, W), so that a softmax gives the average itself."""
         views = [(ratio, mirror) for ratio in self.ratios for mirror in ((False, True) if self.flip else (False,))]
         total = sum(self._probs_of(inputs, network, ratio, mirror) for ratio, mirror in views)
-        return (total / len(views)).clamp_min(1e-30).log()
+        logits: torch.Tensor = (total / len(views)).clamp_min(1e-30).log()
+        return logits
 
     def _probs_of(self, inputs: torch.Tensor, network: Callable[..., Any], ratio: float, mirror: bool) -> Any:
         size = tuple(inputs.shape[2:])
         scaled = tuple(max(1, round(length * ratio)) for length in size)
         image = inputs if scaled == size else _resize(inputs, scaled)
-        probs = sliding_window_inference(
+        probs: Any = sliding_window_inference(
             image.flip(-1) if mirror else image, self.roi_size, self.sw_batch_size,
             lambda window: network(window).float().softmax(dim=1),
             overlap=1 - self.stride_rate, mode="constant", padding_mode="constant", cval=self.fill,

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import wrong
+from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.decoder.arms import decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
 from rankseg_rma.files.writing import replacing
@@ -17,8 +19,8 @@ from rankseg_rma.tables.store import write_table
 
 
 def infer_photographs(
-    bundle: Any,
-    card: Any,
+    bundle: Bundle,
+    card: ImageCard | None,
     images: Mapping[str, Path],
     out: Path,
     decoders: tuple[str, ...],
@@ -63,7 +65,7 @@ def infer_photographs(
 
 
 def _decode(
-    bundle: Any, path: Path, decoders: tuple[str, ...], options: DecodeOptions
+    bundle: Bundle, path: Path, decoders: tuple[str, ...], options: DecodeOptions
 ) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Probabilities, masks by decoder, and a row per class."""
     from rankseg_rma.files.images import read_image
@@ -83,7 +85,7 @@ def _decode(
     return probs, {name: arm.labels for name, arm in decoded.items()}, rows
 
 
-def _write_mask(path: Path, mask: Any, card: Any) -> None:
+def _write_mask(path: Path, mask: Any, card: ImageCard | None) -> None:
     from PIL import Image
 
     from rankseg_rma.files.images import write_classes

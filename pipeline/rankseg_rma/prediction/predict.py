@@ -11,6 +11,7 @@ import torch
 
 from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.datasets.card_kinds import Card
 from rankseg_rma.datasets.datalist import read_tested
 from rankseg_rma.files.finite import require_finite, require_finite_volume
 from rankseg_rma.files.labels import read_labels
@@ -116,7 +117,7 @@ def predict_image(bundle: Bundle, image: Any) -> Any:
     return logits.float().softmax(dim=0).clamp_(0, 1).cpu()
 
 
-def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Any) -> tuple[Any, Any]:
+def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Card | None) -> tuple[Any, Any]:
     """Probabilities and reference of an entry of a data list, on the reference's grid.
 
     Args:

@@ -36,8 +36,8 @@ def word_advice(
 
 
 def _verdict(overall: pandas.DataFrame, unit: str) -> str:
-    best = overall.loc["rma"]
-    plain, threshold = overall.loc["rma_untempered"], overall.loc["threshold"]
+    rows = overall.to_dict("index")
+    best, plain, threshold = (rows[name] for name in ("rma", "rma_untempered", "threshold"))
     size = f"{100 * best['mean']:+z.2f} points, {write_interval(best['low'], best['high'], '1')}"
     if np.isnan(best["low"]):
         return f"too few patients for an answer ({size})"
@@ -64,5 +64,6 @@ def _losers(scores: pandas.DataFrame, metric: str) -> list[str]:
     loss = loss[loss < -0.01]
     if loss.empty:
         return ["  no case loses more than a point"]
-    shown = ", ".join(f"{case_id} {label} {100 * value:+.1f}" for (case_id, label), value in loss.head(5).items())
+    worst = loss.head(5).rename("loss").reset_index().to_dict("records")
+    shown = ", ".join(f"{row['case_id']} {row['label_name']} {100 * row['loss']:+.1f}" for row in worst)
     return [f"  {len(loss)} lose more than a point, most: {shown}"]

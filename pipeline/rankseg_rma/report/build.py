@@ -50,10 +50,10 @@ def write_report(tables: Tables, given: ReportInput, provenance: Mapping[str, An
 
     folder = outcome.out / "figures"
     charts = []
-    for name, files in draw_charts(tables, CHARTS, folder).items():
+    for name, drawn in draw_charts(tables, CHARTS, folder).items():
         chart = CHARTS[name]
-        charts.append(PageChart(name, chart.title, chart.caption, _as_url(files[0].read_bytes())))
-        outcome.written += files
+        charts.append(PageChart(name, chart.title, chart.caption, _as_url(drawn[0].read_bytes())))
+        outcome.written += drawn
     images = match_cases(list_volumes(given.images), given.references) if given.images is not None else {}
     if images and not images.keys() & given.references.keys():
         outcome.notes.append(f"warning: no image in {given.images} has the name of a case, as {min(images)!r}")

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from rankseg_rma.report import sections
 from rankseg_rma.report.case_table import list_cases
 from rankseg_rma.report.montage import mask_colours
-from rankseg_rma.report.wording import MEAN, Table, describe_doubt, describe_score, write_interval, write_policy
+from rankseg_rma.report.wording import MEAN, Table, describe_doubt, describe_score, number, write_interval, write_policy
 from rankseg_rma.tables.frames import Tables
 
 _HALF_PAGE = 760
@@ -194,7 +194,7 @@ def make_verdict(tables: Tables) -> Verdict:
         f"{'case' if cases == 1 else 'cases'}, {moved[0]} improved, {moved[1]} unchanged and {moved[2]} worsened "
         f"by more than {limit}."
     )
-    left_out = int(row["num_left_out"]) if np.isfinite(sections.number(row, "num_left_out")) else 0
+    left_out = int(row["num_left_out"]) if np.isfinite(number(row, "num_left_out")) else 0
     if left_out:
         text += f" {left_out} more are left out: the score is not defined there, as for an empty mask."
     if len(set(sections.pairs_of(tables)["second"])) > 1:

@@ -118,7 +118,7 @@ def spread(network: Any, device: torch.device) -> Any:
             raise ValueError(wrong("spread", "processes", "joined before the training", "apart", advice=advice))
         return network
     if device.type == "cuda":
-        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
 
 

@@ -85,7 +85,7 @@ def poly_schedule(
     def factor(iteration: int) -> float:
         if iteration < warmup:
             return max(lowest, iteration / warmup)
-        return max(0.0, 1 - (iteration - warmup) / (num_iterations - warmup)) ** power
+        return float(max(0.0, 1 - (iteration - warmup) / (num_iterations - warmup)) ** power)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -186,7 +186,8 @@ class LossRecord:
             writer.writerows(row for row in rows if int(row[0]) < engine.state.epoch)
 
     def _note(self, engine: Engine) -> None:
-        self._losses.append(float(engine.state.output[0]["loss"]))
+        output: Any = engine.state.output
+        self._losses.append(float(output[0]["loss"]))
 
     def _write(self, engine: Engine) -> None:
         state = engine.state
@@ -198,7 +199,7 @@ class LossRecord:
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file).writerow([state.epoch, state.iteration, f"{loss:.6g}", f"{rate:.6g}"])
         logging.getLogger(__name__).info("epoch %d of %d, loss %.4f", state.epoch, state.max_epochs, loss)
-        self.on_epoch(state.epoch, state.max_epochs, loss)
+        self.on_epoch(state.epoch, state.max_epochs or state.epoch, loss)
 
 
 def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, int, float], None]) -> None:

@@ -30,7 +30,8 @@ class FiniteGuard:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_weights)
 
     def _look_at_loss(self, engine: Engine) -> None:
-        output, names = engine.state.output, names_of(engine.state.batch)
+        output: Any = engine.state.output
+        names = names_of(engine.state.batch)
         is_bad = not bool(torch.isfinite(output["loss"]))
         if is_any(is_bad):
             if not is_bad:

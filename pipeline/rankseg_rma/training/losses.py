@@ -14,7 +14,7 @@ import torch
 from rankseg_rma.checks import wrong
 from rankseg_rma.files.images import VOID
 
-_FROM_LABELS = {"to_onehot_y": True, "ignore_index": VOID}
+_FROM_LABELS: dict[str, Any] = {"to_onehot_y": True, "ignore_index": VOID}
 
 
 class CrossEntropy(torch.nn.Module):
@@ -40,7 +40,8 @@ class Focal(torch.nn.Module):
         self.focal = FocalLoss(use_softmax=True, **_FROM_LABELS)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.focal(logits.float(), labels)
+        value: torch.Tensor = self.focal(logits.float(), labels)
+        return value
 
 
 class Dice(torch.nn.Module):
@@ -57,7 +58,8 @@ class Dice(torch.nn.Module):
         self.dice = DiceLoss(softmax=True, **_FROM_LABELS)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.dice(logits.float(), labels)
+        value: torch.Tensor = self.dice(logits.float(), labels)
+        return value
 
 
 class DiceCrossEntropy(torch.nn.Module):
@@ -68,7 +70,8 @@ class DiceCrossEntropy(torch.nn.Module):
         self.dice, self.cross_entropy = Dice(), CrossEntropy()
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.dice(logits, labels) + self.cross_entropy(logits, labels)
+        value: torch.Tensor = self.dice(logits, labels) + self.cross_entropy(logits, labels)
+        return value
 
 
 class JaccardMetric(torch.nn.Module):
@@ -89,7 +92,7 @@ class JaccardMetric(torch.nn.Module):
         self.jaccard = DiceLoss(softmax=True, **form, **_FROM_LABELS)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        by_class = self.jaccard(logits.float(), labels).flatten()
+        by_class: torch.Tensor = self.jaccard(logits.float(), labels).flatten()
         present = torch.bincount(labels.flatten().long(), minlength=VOID + 1)[: len(by_class)] > 0
         return (by_class * present).sum() / present.sum().clamp_min(1)
 

@@ -97,7 +97,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 def _build(content: Any, path: Path) -> Recipe:
     _require_entries(content, path)
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     recipe = Recipe(**{"name": path.stem, **given})
     scales, lengths = recipe.scale_range, [recipe.max_iterations, recipe.max_epochs]
     facts = [

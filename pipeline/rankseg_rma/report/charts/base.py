@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -201,7 +201,12 @@ def make_panels(count: int, columns: int, size: tuple[float, float], extra_heigh
 
 def put_legend(axes: Axes, title: str) -> None:
     """A panel's title and, below it, its legend; above the panel, where it covers no mark."""
-    options = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2, "handletextpad": 0.5}
+    options: dict[str, Any] = {
+        "loc": "lower center",
+        "bbox_to_anchor": (0.5, 1.0),
+        "borderaxespad": 0.2,
+        "handletextpad": 0.5,
+    }
     legend = axes.legend(title=title, labelspacing=0.25, **options)
     for mark in legend.legend_handles:
         if isinstance(mark, PathCollection):
@@ -237,7 +242,7 @@ def name_axis(score: Score) -> str:
     return f"{shorten(score.title, 34)}, {score.unit_text}"
 
 
-def describe_cut(shown: Sequence[Any], total: int, what: str) -> str:
+def describe_cut(shown: Sized, total: int, what: str) -> str:
     """Says on a line of its own that not everything is drawn; empty when all is."""
     return f"\n(the first {len(shown)} of {total} {what})" if len(shown) < total else ""
 
@@ -264,7 +269,7 @@ class LogRange:
         """Positions of non-negative values."""
         return np.where(np.asarray(values) > 0, values, self.zero or self.low)
 
-    def apply(self, axes: Axes, axis: Axis) -> None:
+    def apply(self, axes: Axes, axis: XAxis | YAxis) -> None:
         """Set scale, limits and ticks of the x or y axis."""
         ratio, side = self.high / self.low, axis.axis_name
         steps = (1,) if ratio > 200 else (1, 3) if ratio > 25 else (1, 2, 5)
@@ -319,7 +324,8 @@ def make_legend_panels(drawn: list[Panel]) -> tuple[Figure, list[Axes]]:
 def scatter_panel(axes: Axes, panel: Panel, place: Callable[[Any], Any], describe: Callable[[str, str], str]) -> None:
     """Marks of every decoder, and the legend with what is to be said of each label and decoder."""
     for arm, both in panel.series.items():
-        look = {"marker": arm.marker, "color": arm.colour, "alpha": 0.7, "linewidth": 0}
+        look: dict[str, Any] = {"marker": arm.marker, "color": arm.colour, "alpha": 0.7, "linewidth": 0}
         text = f"{arm.text}: {describe(panel.label, arm.name)}"
-        axes.scatter(*place(both), s=mark_size(both.shape[1]), label=text, **look)
+        across, upwards = place(both)
+        axes.scatter(across, upwards, s=mark_size(both.shape[1]), label=text, **look)
     put_legend(axes, panel.title)

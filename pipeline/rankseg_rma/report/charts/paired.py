@@ -44,10 +44,12 @@ def pairs_of(tables: Tables) -> dict[str, Pairs]:
         return {}
     part, arms = rows_of(tables.scores, metric=tables.metric), [tables.first, tables.second]
     labels = {label: (name, rows_of(part, label=label)) for label, name in labels_of(part).items()}
-    pairs, wides = {}, []
+    pairs: dict[str, Pairs] = {}
+    wides: list[pandas.DataFrame] = []
     for label, (name, rows) in (labels | ({MEAN: (MEAN, mean_rows(part))} if len(labels) > 1 else {})).items():
         wide = rows.pivot(index="case_id", columns="decoder", values="value").reindex(columns=arms).astype(np.float64)
-        wide = scale_of(describe_score(tables)) * wide[np.isfinite(wide).all(axis=1)]
+        defined = np.isfinite(wide.to_numpy()).all(axis=1)
+        wide = wide.loc[defined].mul(scale_of(describe_score(tables)))
         if label == MEAN and wide.empty and wides:
             wide = pandas.concat(wides).groupby(level=0).mean()
         if len(wide):
@@ -73,7 +75,12 @@ def draw_paired(tables: Tables) -> Figure | None:
     figure, panels = make_panels(len(groups), 3 if len(groups) <= 9 else 4, size, 0.5)
     for axes, group in zip(panels, groups, strict=True):
         for pair, (colour, marker) in zip(group, LABEL_LOOKS, strict=False):
-            options = {"s": mark_size(len(pair.first)), "color": colour, "marker": marker, "linewidth": 0}
+            options: dict[str, Any] = {
+                "s": mark_size(len(pair.first)),
+                "color": colour,
+                "marker": marker,
+                "linewidth": 0,
+            }
             axes.scatter(pair.first, pair.second, alpha=0.7, label=pair.title, **options)
         put_square(axes, np.concatenate([[*pair.first, *pair.second] for pair in group]), score)
         put_legend(axes, "") if len(group) > 1 else axes.set_title(group[0].title)

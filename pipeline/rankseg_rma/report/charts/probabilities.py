@@ -1,5 +1,7 @@
 """Charts of calibration and of the score foretold without a reference."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -46,7 +48,8 @@ def draw_reliability(tables: Tables) -> Figure | None:
     labels, column = labels_of(part), "temperature_name" if "temperature_name" in part else "temperature"
     if not labels:
         return None
-    shown, handles = [*labels.items()][:6], {}
+    shown = [*labels.items()][:6]
+    handles: dict[str, Any] = {}
     columns, rows = min(3, len(shown)), -(-len(shown) // 3)
     figure = Figure(figsize=(max(4.6, 3.0 * columns), 3.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1] * rows)
@@ -55,9 +58,11 @@ def draw_reliability(tables: Tables) -> Figure | None:
     for upper, lower, (label, name) in zip(grid[::2].flat, grid[1::2].flat, shown, strict=False):
         part_of_label = rows_of(part, label=label).sort_values("low")
         for key, mine in part_of_label.groupby(column):
-            text, look = TEMPERATURES.get(key, (shorten(key), {"color": "black", "marker": "D", "linestyle": ":"}))
+            text, look = TEMPERATURES.get(
+                str(key), (shorten(str(key)), {"color": "black", "marker": "D", "linestyle": ":"})
+            )
             (handle,) = upper.plot(100 * mine["confidence"], 100 * mine["frequency"], markersize=4, **look)
-            handles.setdefault(text + _calibration_text(tables.calibration, key), handle)
+            handles.setdefault(text + _calibration_text(tables.calibration, str(key)), handle)
             lower.plot(50 * (mine["low"] + mine["high"]), mine["count"], drawstyle="steps-mid", **look | {"marker": ""})
         upper.plot([0, 100], [0, 100], color="0.6", linewidth=1, zorder=0)
         upper.set(xlim=(-3, 103), ylim=(-3, 103), title=shorten(name, 24), xticklabels=[])

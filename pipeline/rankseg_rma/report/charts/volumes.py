@@ -69,7 +69,7 @@ def _draw_quantiles(tables: Tables, metric: str) -> Figure | None:
 def _draw_strip(axes: Axes, y: float, arm: Arm, values: Any, scale: LogRange | None) -> Any:
     """One row: dots of the cases, lines from 5 to 95 and from 25 to 75 %, how many; returns the median's mark."""
     place = scale.place if scale else np.asarray
-    look = {"s": mark_size(len(values)) / 2, "alpha": 0.45, "rasterized": len(values) > 200}
+    look: dict[str, Any] = {"s": mark_size(len(values)) / 2, "alpha": 0.45, "rasterized": len(values) > 200}
     jitter = 0.5 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)  # even, and the same every time
     axes.scatter(place(values), y + jitter, color=arm.colour, linewidth=0, **look)
     low, left, middle, right, high = place(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))
@@ -153,7 +153,7 @@ def _draw_limits(axes: Axes, panel: Panel, arm: Arm, unit: str, agreement: panda
     difference, mean = np.diff(panel.series[arm], axis=0)[0], panel.series[arm].mean(axis=0)
     if unit == "percent":
         difference = 100 * difference / mean
-    look = {"s": mark_size(len(mean)), "color": arm.colour, "marker": arm.marker, "linewidth": 0}
+    look: dict[str, Any] = {"s": mark_size(len(mean)), "color": arm.colour, "marker": arm.marker, "linewidth": 0}
     axes.scatter(mean, difference, alpha=0.7, **look)
     axes.axhline(0, color="0.75", linewidth=0.8, zorder=0)
     lines = {f"bias_{unit}": "-", f"loa_low_{unit}": "--", f"loa_high_{unit}": "--"}
@@ -221,7 +221,7 @@ def _draw_recall(axes: Axes, arms: list[Arm], rows: pandas.DataFrame) -> None:
         recall = 100 * mine.set_index("volume_bin")["recall"].reindex(bins).to_numpy()
         at = np.flatnonzero(np.isfinite(recall))
         false = write_number(find_number(mine, "false_positives_per_case", volume_bin="all"), ".2f")
-        look = {"color": arm.colour, "hatch": arm.hatch, "edgecolor": "0.2", "linewidth": 0.6}
+        look: dict[str, Any] = {"color": arm.colour, "hatch": arm.hatch, "edgecolor": "0.2", "linewidth": 0.6}
         text = f"{arm.text}: {false} false positives per case"
         bars = axes.bar(at + (place + 0.5) * width - 0.4, recall[at], width=0.92 * width, label=text, **look)
         axes.bar_label(bars, ["" if value else "0" for value in recall[at]], fontsize=8)  # a bar of 0 cannot be seen
