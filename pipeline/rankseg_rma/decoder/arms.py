@@ -74,6 +74,7 @@ def expect(scaled: Any, decoded: Mapping[str, DecodedArm], metric: str, *, unit:
         slice_axis: axis of the spatial shape along which slices lie; only used with unit="slice".
     """
     solved = next((arm.decoding for arm in decoded.values() if arm.decoding is not None), None)
+    # The search has summed every probability already; another pass over the volume is only for argmax alone.
     by_unit = solved.mass if solved is not None else sum_classes(scaled, slice_axis if unit == "slice" else None)
     mass = by_unit.reshape(-1, len(scaled)).sum(axis=0)
     scores, counts = {}, {}

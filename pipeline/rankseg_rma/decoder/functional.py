@@ -99,6 +99,7 @@ def rankseg_rma(
         cases, shape if allow_overlap else (shape[0], *shape[2:]), "bool" if allow_overlap else "int64"
     )
     tau = _empty_like(cases, shape[:2], "int64")
+    # Case by case: each has its own cutoffs, and only one needs its temporaries at a time.
     for index in range(shape[0]):
         decoding = decoder(cases[index])
         if not allow_overlap:

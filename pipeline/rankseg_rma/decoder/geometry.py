@@ -97,5 +97,6 @@ def round_down(cutoff: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> npt.NDA
         >>> bool(round_down(np.array([0.3]), np.float32)[0] <= 0.3)
         True
     """
+    # Comparing in float64 would be exact too, but at the price of converting every voxel in every pass.
     rounded = cutoff.astype(dtype)
     return np.where(rounded.astype(np.float64) > cutoff, np.nextafter(rounded, np.asarray(-np.inf, dtype)), rounded)

@@ -30,6 +30,8 @@ from rankseg_rma.decoder.objective import Counts, Floats
 from rankseg_rma.decoder.solver import Assignment, Sums
 
 Array = npt.NDArray[Any]
+# Tasks are cut by the data alone, never by the number of threads: the order of summation, and with it the last bits of
+# the sums, would depend on the machine.
 _TASK_VOXELS = 1 << 18
 _MAX_TASKS = 64
 _SLAB_BYTES = 4 << 20
@@ -99,18 +101,21 @@ class NumbaPasses:
         self._wrap = wrap
         self._dtype = np.dtype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
         self._checked = self._clamp = False
+        # Units that alternate every few voxels make runs too short for vector instructions: copied, each is one run.
         scattered = self._walk.num_units > 1 and self._walk.inner < _MIN_RUN
         in_place = array.dtype == self._dtype and self._array.flags.c_contiguous and not scattered
         self._interleaved = self._walk.unit_place == len(self._walk.shape) - 1 and self._walk.num_units > 1
         self._flat = self._array.reshape(array.shape[0], -1) if in_place else None
         self.shape = (self._walk.num_units, array.shape[0])
         self._num_voxels = prod(self._walk.shape)
+        # All classes of a tile in a quarter of a megabyte: they are read twice, the second time from the cache.
         self._tile = int(np.clip((1 << 18) // (array.shape[0] * self._dtype.itemsize), 512, 8192))
 
     def sample(self) -> "NumbaPasses | None":
         """Short runs of voxels spread over a large volume, made harmless where they are no probabilities."""
         if self._flat is None or self.shape[0] > 1 or self._num_voxels < _SAMPLE_FROM_VOXELS:
             return None
+        # Runs rather than single voxels: a cache line that is read for one voxel is read for all of its sixteen.
         whole = self._num_voxels // _SAMPLE_PERIOD * _SAMPLE_PERIOD
         runs = self._flat[:, :whole].reshape(self.shape[1], -1, _SAMPLE_PERIOD)[:, :, :_SAMPLE_RUN]
         clean = np.clip(np.nan_to_num(runs), 0, 1).reshape(self.shape[1], -1)
@@ -130,6 +135,7 @@ class NumbaPasses:
         count, total, mass, peak = (np.stack(part) for part in zip(*self._run(visit), strict=True))
         if not self._checked:
             self._checked = True
+            # Bits above those of 1 are all that is no probability: the check rides on the first pass.
             if (peak > one).any():
                 self._refuse_faults()
                 self._clamp, self._flat = True, None
@@ -210,6 +216,7 @@ class NumbaPasses:
         if threads <= 1:
             return [visit(job()) for job in jobs]
         with ThreadPoolExecutor(threads) as pool:
+            # Results in the order of the jobs, whichever ends first: sums must not hang on the threads.
             return list(pool.map(lambda job: visit(job()), jobs))
 
     def _jobs(self) -> Iterator[Callable[[], _Slab]]:
@@ -276,6 +283,7 @@ class NumbaPasses:
     def _refuse_faults(self) -> None:
         """Raise when values are no probabilities; return when they only need clamping."""
         counts = np.zeros((3, self.shape[1]), np.int64)
+        # Row by row: masks of a whole volume would take several times its memory, in a run that fails anyway.
         for c, values in enumerate(self._array):
             for row in np.atleast_2d(values):
                 p = _load(row)

@@ -38,6 +38,7 @@ def select_task(data, bits, first, start, stop, inner, cutoff, count, total, mas
         position = start
         while position < stop:
             row = position // inner
+            # Run by run, as in pairwise summation: rounding grows with the number of runs, not with that of voxels.
             end = min((row + 1) * inner, stop, position + 8192)
             unit = row % cutoff.shape[0]
             piece = slice(position - first, end - first)
@@ -94,10 +95,12 @@ def _mark_nonzero(run, some):  # type: ignore[no-untyped-def]
 @kernel(fastmath=_FASTMATH, error_model="numpy")
 def _take_constant(run, cutoff, slope, offset, base, eligible, label, seen, best, labels):  # type: ignore[no-untyped-def]
     """Offer one class to every voxel, the gain's denominator being constant (Dice)."""
+    # A division per class instead of one per voxel.
     slope, offset = slope / base, offset / base
     for i in range(run.size):
         gain = slope * run[i] - offset
         candidate = (run[i] > cutoff) | (eligible & (seen[i] == 0))
+        # Strictly: of equal gains the first class wins, as with argmax.
         better = candidate & (gain > best[i])
         best[i] = gain if better else best[i]
         labels[i] = label if better else labels[i]
@@ -140,6 +143,7 @@ def assign_task(  # type: ignore[no-untyped-def]
                 _take_constant(run, cutoff[unit, c], a, b, d, can, label, seen_here, best_here, here)
             else:
                 _take_ratio(run, cutoff[unit, c], a, b, d, can, label, seen_here, best_here, here)
+        # Only what no class selects can be padding, 0 in every class, which the gain or the fallback would label.
         if (seen_here == 0).any():
             some_here = some[:size]
             some_here[:] = False

@@ -26,6 +26,7 @@ def best_mask_by_sort(probs: Any, metric: str, smooth: float) -> tuple[Any, floa
     total = np.concatenate([[0.0], np.cumsum(flat[order])])
     value = Objective(metric, smooth).value(count, total, np.full(count.shape, flat.sum()))
     first = 0 if smooth > 0 else 1
+    # argmax takes the first of equal values, the smallest mask, as the strict cutoff of the search does.
     num_selected = first + int(np.argmax(value[first:]))
     mask = np.zeros(flat.size, bool)
     mask[order[:num_selected]] = True

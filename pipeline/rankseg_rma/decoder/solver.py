@@ -24,6 +24,7 @@ BACKENDS = {
 UNITS = ("volume", "image", "slice")
 UNASSIGNED = ("max_score", "background", "void")
 MOST_SPATIAL_AXES = 3
+# Only the number of passes hangs on where the search starts, not what it finds.
 _START_CUTOFF = 0.25
 
 
@@ -108,6 +109,7 @@ def search(backend: Backend, objective: Objective, pruning_prob: float) -> Searc
     if sample is None:
         cutoff = np.full(backend.shape, _START_CUTOFF)
     else:
+        # Not pruned: a class whose peak the sample missed would give no guess. A bad guess costs passes, no exactness.
         guess = search(sample, objective, 0.0).cutoff
         cutoff = np.where(np.isfinite(guess), guess, _START_CUTOFF)
     sums = backend.select_sums(cutoff)
@@ -117,6 +119,7 @@ def search(backend: Backend, objective: Objective, pruning_prob: float) -> Searc
     best = np.maximum(objective.value(sums.count, sums.total, sums.mass), single)
     # Where values are tiny, rounding can bring the cutoff up to the peak: without smoothing the peak is always taken.
     ceiling = np.nextafter(sums.peak, 0.0) if objective.smooth == 0 else np.full(backend.shape, np.inf)
+    # The value grows strictly over finitely many masks, so that no tolerance and no limit on the passes is needed.
     while True:
         cutoff = np.where(active, np.minimum(objective.cutoff(best), ceiling), np.inf)
         sums = backend.select_sums(cutoff)
@@ -149,6 +152,7 @@ def _assignment(backend: Backend, found: Search, objective: Objective, unassigne
         eligible = np.zeros_like(found.active)
         zero = np.zeros_like(found.mass)
         return Assignment(found.cutoff, Gain(zero + 1, zero, zero + 1, zero), eligible, 0, dtype)
+    # Voxels that several classes select belong to none yet: counted for all, they would be worth less to each.
     count, total = backend.exclusive_sums(found.cutoff)
     everything_pruned = ~found.active.any(axis=1, keepdims=True)
     eligible = (found.active | everything_pruned) & (unassigned == "max_score")

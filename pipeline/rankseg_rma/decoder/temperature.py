@@ -76,6 +76,7 @@ def sample_log_probs(probs: Any, label: Any, most: int = MAX_VOXELS_PER_CASE) ->
     flat, target = torch.as_tensor(probs).reshape(len(probs), -1), labels.ravel().astype(np.int64)
     places = np.flatnonzero((target >= 0) & (target < len(probs)) & (flat.sum(dim=0) > 0).numpy())
     if places.size > most:
+        # Sorted, so that the voxels are gathered in the order of memory.
         places = np.sort(np.random.default_rng(0).choice(places, most, replace=False))
     chosen = flat[:, torch.from_numpy(places)].T.float()
     return chosen.clamp_min(1e-12).log(), torch.from_numpy(target[places])
@@ -98,7 +99,9 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     if not parts or not sum(len(target) for _, target in parts):
         raise DatasetError(wrong("fit_temperature", "validation cases", "at least one labelled case", "none"))
     logits, target = (torch.cat(part) for part in zip(*parts, strict=True))
+    # In float32 the loss over millions of voxels rounds before the line search is done.
     logits = logits.double()
+    # The logarithm keeps the temperature positive without a bound, and makes halving and doubling equal steps.
     log_temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
 
@@ -115,6 +118,7 @@ def fit_temperature(cases: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     temperature = float(log_temperature.detach().exp().clamp(*TEMPERATURE_RANGE))
     after = float(nll(torch.tensor(temperature, dtype=torch.float64)))
+    # A line search that fails may end above where it began.
     if after > before:
         temperature, after = 1.0, before
     mass = (logits / temperature).softmax(dim=1).sum(dim=0)

@@ -90,6 +90,7 @@ def tune_thresholds(cases: Sequence[ThresholdCounts], metric: str) -> tuple[floa
     candidates = np.arange(1, _STEPS) / _STEPS
     chosen = []
     for row in mean:
+        # Equal but for rounding: of those the one that changes the mask of one half the least.
         best = candidates[row >= row.max() - 1e-12]
         chosen.append(float(best[np.argmin(np.abs(best - 0.5))]))
     return tuple(chosen)
@@ -125,6 +126,7 @@ def _count_exceeded(plane: Any) -> Any:
     """(voxel,) number of candidate thresholds strictly below each probability, exactly."""
     probability = plane.ravel().astype(np.float64)
     count = np.clip(np.floor(probability * _STEPS), 0, _STEPS - 1).astype(np.int64)
+    # The product may round across a threshold; the division by which thresholds are made decides.
     count -= (count > 0) & (count / _STEPS >= probability)
     count += (count < _STEPS - 1) & ((count + 1) / _STEPS < probability)
     return count

@@ -11,6 +11,7 @@ from rankseg_rma.decoder.geometry import TOLERANCE, plan_walk, refuse_faults, ro
 from rankseg_rma.decoder.objective import Counts, Floats
 from rankseg_rma.decoder.solver import Assignment, Sums
 
+# Values held at once in temporaries: on a CPU as many as stay in the cache, on a device enough to occupy it.
 _CHUNK_VALUES = {"cpu": 1 << 20}
 _CHUNK_VALUES_DEVICE = 1 << 26
 # Devices without float64: sums of one chunk in float32, chunks added up in float64 on the host.
@@ -117,6 +118,7 @@ class TorchPasses:
         for c, probs in enumerate(chunk):
             p = probs.to(self._sum_dtype)
             value = (slope[c] * p - offset[c]) / (base[c] - shrink[c] * p)
+            # Strictly, and in the order of the classes: of equal gains the first wins, as in the CPU engine.
             better = (above[c] | (unassigned & eligible[c])) & (value > best)
             best = torch.where(better, value, best)
             labels = torch.where(better, c + shift, labels)
@@ -128,6 +130,7 @@ class TorchPasses:
         sizes = self._data.shape[1:]
         if 0 in sizes:
             return
+        # The longest axis cuts finest, so that a chunk stays near its limit whatever the shape.
         axis = sizes.index(max(sizes))
         limit = _CHUNK_VALUES.get(self._device.type, _CHUNK_VALUES_DEVICE)
         step = max(limit * sizes[axis] // max(self._data.numel(), 1), 1)

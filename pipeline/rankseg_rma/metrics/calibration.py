@@ -251,6 +251,7 @@ def _blocks(probs: Any, reference: Any) -> Any:
     shape, strides = reference.shape, probs.strides[1:]
     order = sorted(range(reference.ndim), key=lambda axis: (shape[axis] == 1, -abs(strides[axis])))
     probs, reference = probs.transpose(0, *(axis + 1 for axis in order)), reference.transpose(order)
+    # A single probability is paired with 1 - p, which in single precision loses the digits of a small p.
     dtype = np.float64 if probs.dtype.itemsize > 4 or len(probs) == 1 else np.float32
     step = max(1, BLOCK // max(1, reference[:1].size))
     for start in range(0, len(reference), step):
@@ -298,6 +299,7 @@ def _count_block(probs, labels, ignored, edges, counts, totals, scores, found): 
                     counts[row, 0, k] += 1
                     counts[row, 1, k] += hit
                     totals[row, k] += p
+            # A probability of 0 that came true would make the mean infinite whatever all other voxels do.
             scores[1] -= np.log(max(np.float64(probs[label, i]), SMALLEST_PROB))
 
 

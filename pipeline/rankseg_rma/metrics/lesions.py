@@ -250,6 +250,7 @@ def _overlapping_pairs(sides: Sequence[tuple[Any, int]], voxels: Sequence[Any]) 
     (prediction, num_predictions), (reference, num_references) = sides
     both = np.flatnonzero((prediction != 0) & (reference != 0))
     width = num_references + 1
+    # One whole number per pair, in int64: the product of two numbers of lesions may exceed 32 bits.
     key = prediction.ravel()[both].astype(np.int64) * width + reference.ravel()[both]
     # A full table only where it is no larger than the voxels it counts.
     if (num_predictions + 1) * width <= max(key.size, 1024):
@@ -264,6 +265,7 @@ def _overlapping_pairs(sides: Sequence[tuple[Any, int]], voxels: Sequence[Any]) 
 
 def _match_above(pairs: Any, threshold: float) -> Any:
     """Positions of the pairs of the best one-to-one match above a threshold, in the order of the references."""
+    # Strictly above: at IoU > 0 lesions must share a voxel, and above 0.5 no lesion has two candidates.
     above = np.flatnonzero(pairs[2] > threshold)
     above = above[_contenders(pairs[:, above])]
     if not above.size:
@@ -271,12 +273,14 @@ def _match_above(pairs: Any, threshold: float) -> Any:
     p, r = (np.unique(pairs[side, above], return_inverse=True)[1] for side in (0, 1))
     size = len(above)
     graph = coo_array((np.ones(size), (p, size + r)), shape=(2 * size, 2 * size))
+    # The assignment takes the cube of its size; groups that share no lesion are solved by themselves, most of one pair.
     group = connected_components(graph, directed=False)[1][p]
     order = np.argsort(group, kind="stable")
     chosen = []
     for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
         chosen.append(part if len(part) == 1 else part[_assign(p[part], r[part], pairs[2, above[part]])])
     match = above[np.concatenate(chosen)]
+    # Sums of IoU are taken in this order, whatever order the groups were solved in.
     return match[np.argsort(pairs[1, match], kind="stable")]
 
 
@@ -289,6 +293,7 @@ def _contenders(pairs: Any) -> Any:
     for mine, other in ((0, 1), (1, 0)):
         _, place, degree = np.unique(pairs[mine], return_inverse=True, return_counts=True)
         single = np.flatnonzero(degree[place] == 1)
+        # Ties by the number of the lesion, so that the choice does not hang on the order of the pairs.
         ranked = single[np.lexsort((pairs[mine, single], -pairs[2, single], pairs[other, single]))]
         best = ranked[np.unique(pairs[other, ranked], return_index=True)[1]]
         keep[np.setdiff1d(single, best)] = False

@@ -295,6 +295,7 @@ def _link_lesions(prediction: Any, reference: Any) -> tuple[list[_Link], Any]:
     # References that one prediction overlaps most are merged, which keeps it their largest overlap.
     members = _positions_by_value(table.argmax(axis=0))
     table = np.stack([table[:, columns].sum(axis=1) for columns in members], axis=1)
+    # Of equal overlaps the first, as in the script: its counts hang on it.
     best = table.argmax(axis=1)
     followers = _positions_by_value(best)
     columns = [int(best[rows[0]]) for rows in followers]
@@ -344,6 +345,7 @@ def _compare_links(
         for k in wanted:
             number[list(getattr(links[k], side))] = k + 1
         numbered.append(number[labels])
+    # A box per link: none needs masks of the whole volume.
     boxes = [ndimage.find_objects(labels) for labels in numbered]
     measured = {}
     for k in wanted:

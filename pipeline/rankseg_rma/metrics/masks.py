@@ -49,6 +49,7 @@ def union_box(first: Any, second: Any, margin: int = 0) -> Box:
         margin: voxels more on every side, where the array has them: with one, a mask touches the edge of the box only
             where it touches the edge of the array.
     """
+    # Two boxes and not that of `first | second`, which would be an array of the volume's size.
     boxes = [box for box in (bounding_box(first), bounding_box(second)) if box is not None]
     if not boxes:
         return tuple(slice(0, 0) for _ in range(first.ndim))

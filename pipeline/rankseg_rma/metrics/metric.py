@@ -126,6 +126,7 @@ def _surface_dice_at(tolerance_mm: float, name: str) -> Metric:
     title = f"surface Dice at {tolerance_mm:.4g} mm"
 
     def compute(measured: Measured) -> float:
+        # A name holds twelve digits of its tolerance, which need not be the number that was scored.
         close = [value for key, value in measured.surface_dice.items() if abs(key - tolerance_mm) < 1e-9]
         return close[0] if close else nan
 

@@ -129,6 +129,7 @@ def _renumber(prediction: Any, reference: Any) -> tuple[Any, Any, Any]:
     seen[0] = True
     seen[prediction.ravel(order="K")] = True
     seen[reference.ravel(order="K")] = True
+    # A table of flags and not `np.unique`, which sorts every voxel.
     values = np.flatnonzero(seen)
     if len(values) > _MOST_LABELS:
         raise ValueError(wrong("count_pairs", "label maps", f"of at most {_MOST_LABELS} labels", len(values)))

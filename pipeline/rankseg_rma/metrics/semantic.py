@@ -149,6 +149,7 @@ def values_of_counts(tp: Any, fp: Any, fn: Any, metric: str, rule: str, pooled: 
 
 def sum_by_owner(values: Any, owner: Any) -> Any:
     """Sums over the rows of each owner, in the order of the rows."""
+    # `np.add.at` adds in the order of the rows, one by one, so that the sums do not hang on how rows are grouped.
     total = np.zeros((int(np.max(owner)) + 1, *values.shape[1:]), values.dtype)
     np.add.at(total, owner, values)
     return total
@@ -156,6 +157,7 @@ def sum_by_owner(values: Any, owner: Any) -> Any:
 
 def split_defined(values: Any) -> tuple[Any, Any]:
     """Values with 0 in place of NaN, and 1 where there is one."""
+    # Zeros in place of NaN: a weight of 0 must take a value out of a product, and 0 * NaN is NaN.
     defined = np.isfinite(values)
     return np.where(defined, values, 0.0), defined.astype(np.int64)
 

@@ -145,8 +145,10 @@ def _longest_in_groups(longest: Any, num_slices: int, extremes: tuple[Any, Any, 
     height = row[stop - 1] + 1 - row[start]
     width = np.maximum.reduceat(high, start) - np.minimum.reduceat(low, start)
     bound_mm = _diagonals_mm(height, width, spacing)
+    # A label of one row or column reaches both ends of its box, whose diagonal is then its diameter.
     exact = (height == 1) | (width == 1)
     np.maximum.at(longest, label[exact], bound_mm[exact])
+    # The largest bound first: once a diameter is found, most other slices cannot beat it and are never searched.
     searched = np.flatnonzero(~exact)
     for k in searched[np.argsort(-bound_mm[searched], kind="stable")]:
         if bound_mm[k] > longest[label[k]]:

@@ -188,6 +188,7 @@ def pearson(first: Any, second: Any) -> float:
     # Scaled, so that squares of tiny numbers do not vanish.
     first, second = first / np.abs(first).max(), second / np.abs(second).max()
     found = float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
+    # Rounding may carry a perfect correlation beyond 1.
     return min(max(found, -1.0), 1.0)
 
 
@@ -270,6 +271,7 @@ def _mean_and_sd(values: Any) -> tuple[float, float]:
 
 def _centred(values: Any) -> Any:
     """Deviations from the mean, exactly 0 where all values are equal."""
+    # Shifted first: the mean of equal values may round, and leave deviations that are not 0.
     shifted = values - values[0]
     return shifted - shifted.mean()
 
@@ -277,6 +279,7 @@ def _centred(values: Any) -> Any:
 def _ratio(numerator: float, terms: list[float]) -> float:
     """Numerator over the sum of the terms; NaN where they cancel, be it but for rounding."""
     denominator = sum(terms)
+    # Relative to the terms, so that the unit of the volumes does not matter.
     if denominator <= 1e-12 * sum(abs(term) for term in terms):
         return nan
     return float(numerator / denominator)

@@ -35,6 +35,7 @@ def sum_calibration(counts: Sequence[CalibrationCounts]) -> CalibrationSums:
     pooled = counts[0]
     for other in counts[1:]:
         pooled = pooled + other
+    # Not from the sums: an error of each image is an absolute value, which does not add up.
     eces = np.array([one.ece() for one in counts])
     return CalibrationSums(
         num_voxels=np.array([pooled.num_voxels], np.int64),
@@ -65,6 +66,7 @@ def score_calibration(sums: CalibrationSums, weights: Any) -> dict[str, Any]:
     num_voxels = weights @ sums.num_voxels
     share = np.divide(1.0, num_voxels, out=np.full(num_voxels.shape, np.nan), where=num_voxels > 0)
     num_cases, num_classes, num_bins = sums.classes.shape
+    # The absolute value comes after pooling: gaps of opposite sign cancel within a bin.
     by_class = np.abs(weights @ sums.classes.reshape(num_cases, -1)).reshape(-1, num_classes, num_bins)
     return {
         "ece": np.abs(weights @ sums.top).sum(axis=1) * share,

@@ -257,6 +257,7 @@ def _defined_pairs(first: Any, second: Any, clusters: Sequence[Any] | None) -> t
         raise ValueError(wrong("compare_pairs", "scores", "defined for at least one pair", "none"))
     first, second = first[defined], second[defined]
     owner = number_clusters(names[defined])
+    # Sums round by their order, so one order for every order of the files: by what is summed.
     order = np.lexsort((first, second - first, owner))
     owner = np.arange(len(first)) if clusters is None else owner[order]
     return first[order], second[order], owner, int((~defined).sum())
@@ -268,6 +269,7 @@ def _intervals(difference: Any, owner: Any, num_resamples: int, seed: int) -> di
     if not has_interval(owner):
         return dict.fromkeys(names, float("nan"))
     points = float(difference.mean()), float(np.median(difference))
+    # All resamples are this one value, but for the last bits of their means.
     if difference.min() == difference.max():
         return dict(zip(names, np.repeat(points, 4).tolist(), strict=True))
     ends: list[float] = []
@@ -309,6 +311,7 @@ def _select_sum(ascending: Any, rank: int) -> float:
     """The sum of this rank, from 0, among ascending[i] + ascending[j] with i <= j."""
     rows = np.arange(len(ascending))
     start, stop = rows, np.full(len(rows), len(rows))  # row i keeps the columns start[i] to stop[i] - 1
+    # Sums of sorted values ascend along rows and columns: each step drops at least a quarter of those left.
     while (stop - start).sum() > _MAX_SUMS:
         pivot = _middle_sum(ascending, start, stop)
         below = _first_column(ascending, start, stop, np.less, pivot)

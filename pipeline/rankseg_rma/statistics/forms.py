@@ -122,6 +122,7 @@ def worst_means(values: Any, weights: Any, percent: int) -> Any:
         [0.3]
     """
     order = np.flatnonzero(np.isfinite(values))
+    # Sorted once for all rows; a row only says how often each case counts.
     order = order[np.argsort(values[order], kind="stable")]
     drawn = weights[:, order].astype(np.int64)
     reached = np.cumsum(drawn, axis=1)
@@ -151,6 +152,7 @@ def score_cases(tables: Sequence[CaseTable], weights: Any) -> dict[str, Any]:
         parts = [worst_means(table.mean, weights, percent) for percent in WORST_PERCENTS]
         found[f"{name}_worst_mean"] = np.mean(parts, axis=0)
     counts = tables[0].counts
+    # From the counts of either table: they are the same voxels.
     found["pixel_accuracy"] = divide(_weigh(weights, counts.tp.sum(axis=1)), _weigh(weights, counts.num_voxels))
     return found
 

@@ -122,6 +122,7 @@ def _auroc(score: Any, failed: Any) -> float:
     num_failed, num_fine = int(failed.sum()), int((~failed).sum())
     if not num_failed or not num_fine:
         return nan
+    # Tied scores share their mean rank, and so count one half, as the definition has it.
     ranks = rankdata(-score)
     return float((ranks[failed].sum() - num_failed * (num_failed + 1) / 2) / (num_failed * num_fine))
 

@@ -143,6 +143,7 @@ def bca_interval(distribution: Any, point: float, jackknife: Any) -> tuple[float
     # A point outside all its resamples would have an infinite bias; half a resample keeps it finite.
     share = np.clip((below + through) / 2, 0.5, len(distribution) - 0.5) / len(distribution)
     shifted = ndtri(share) + np.array([ndtri(TAIL), ndtri(1 - TAIL)])
+    # A large acceleration could turn the levels around; at the limit they only reach the end of the distribution.
     stretch = np.maximum(1 - _acceleration(jackknife) * shifted, 1e-9)
     low, high = np.quantile(distribution, ndtr(ndtri(share) + shifted / stretch))
     return float(low), float(high)
@@ -163,6 +164,7 @@ def flip_p_value(values: Any, owner: Any, num_resamples: int, seed: int) -> floa
         Phipson and Smyth 2010, Permutation p-values should never be zero, Stat. Appl. Genet. Mol. Biol. 9, 39.
     """
     total = np.bincount(owner, values)
+    # Patterns that mirror the observed one, or differ from it in zeros only, must count as equally far.
     edge = abs(total.sum()) - TIE * len(values) * max(1.0, float(np.abs(values).max()))
     exact = len(total) <= MAX_ENUMERATED_CLUSTERS
     num_patterns = 2 ** len(total) if exact else num_resamples
@@ -183,6 +185,7 @@ def _pieces(num_rows: int, width: int, piece: int) -> Iterator[tuple[int, int]]:
 
 def _means_and_medians(values: Any, owner: Any, pieces: Iterable[Any]) -> tuple[Any, Any]:
     """Mean and median over the cases for rows of weights, given as pieces of (row, cluster)."""
+    # Clusters are drawn whole: the mean needs their sums only, the median every case.
     total, count = np.bincount(owner, values), np.bincount(owner)
     order = np.argsort(values, kind="stable")
     ascending, owner = values[order], owner[order]
@@ -197,6 +200,7 @@ def _means_and_medians(values: Any, owner: Any, pieces: Iterable[Any]) -> tuple[
 def _weighted_medians(ascending: Any, weights: Any) -> Any:
     """Median of each row when ``ascending[k]`` occurs ``weights[row, k]`` times."""
     reached = np.cumsum(weights, axis=1)
+    # Resamples hold different numbers of cases where clusters differ in size, so each row has a middle of its own.
     middle = reached[:, -1:] // 2
     upper = ascending[np.count_nonzero(reached <= middle, axis=1)]
     lower = ascending[np.count_nonzero(reached <= (reached[:, -1:] - 1) // 2, axis=1)]
