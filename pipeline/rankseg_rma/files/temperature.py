@@ -1,6 +1,7 @@
 """The file that holds a fitted temperature."""
 
 from pathlib import Path
+from typing import Any
 
 from rankseg_rma.checks import DatasetError, require_number, wrong
 from rankseg_rma.files.json_files import read_json
@@ -18,9 +19,7 @@ def read_temperature(path: str | Path) -> float:
     low, high = TEMPERATURE_RANGE
     expected = f"JSON with a number 'temperature' in [{low:g}, {high:g}]"
     content = read_json("read_temperature", path, expected)
-    given = content.get("temperature", "none") if isinstance(content, dict) else content
-    if isinstance(given, str | bool) or not isinstance(content, dict):
-        raise DatasetError(wrong("read_temperature", "file", expected, repr(given), path=path))
+    given: Any = content.get("temperature", "none") if isinstance(content, dict) else repr(content)
     try:
         return require_number("read_temperature", "temperature", given, low, high)
     except (TypeError, ValueError, OverflowError) as error:
