@@ -20,7 +20,9 @@ def pretend(monkeypatch, run_folder, kind, predict):
     """A bundle whose network is a function of the array that it is given."""
     path = run_folder / "models" / "temperature.json"
     stored = json.loads(path.read_text())["temperature"] if path.is_file() else None
-    bundle = SimpleNamespace(root=run_folder, kind=kind, temperature=stored, device="cpu", label_names=(), notes=())
+    bundle = SimpleNamespace(
+        root=run_folder, kind=kind, temperature=stored, device="cpu", label_names=(), notes=(), multilabel=False
+    )
     monkeypatch.setattr("rankseg_rma.bundles.open.open_bundle", lambda root, device, entries: bundle)
     monkeypatch.setattr(
         "rankseg_rma.prediction.predict.predict_image", lambda given, image: torch.from_numpy(predict(image))

@@ -146,7 +146,7 @@ def test_channels_that_a_bundle_does_not_take(tmp_path):
 class Channels:
     """What inference needs of a bundle: the mean of the two channels is the logit of class 1."""
 
-    kind, device, network, in_channels = "volume", torch.device("cpu"), None, 2
+    kind, device, network, in_channels, multilabel = "volume", torch.device("cpu"), None, 2, False
 
     def __init__(self):
         from monai.transforms import Compose, LoadImaged

@@ -62,6 +62,7 @@ class Bundle:
         slice_size: (height, width) that slices were resized to for training; None: as they are.
         notes: what was done to open it that a reader should know.
         in_channels: channels of the network's input; None where the config does not say.
+        multilabel: the classes may overlap: sigmoid gives each of them, and no one is the background.
     """
 
     root: Path
@@ -75,6 +76,20 @@ class Bundle:
     slice_size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     in_channels: int | None = None
+    multilabel: bool = False
+
+
+def require_exclusive(function: str, bundle: Bundle) -> None:
+    """Refuse a bundle whose classes may overlap, where one label map is what is asked for.
+
+    Raises:
+        ValueError: its classes may overlap.
+    """
+    if bundle.multilabel:
+        advice = "`rankseg-rma infer` writes a mask for each class, of volumes."
+        got = "multilabel, classes that may overlap"
+        expected = "one of classes that exclude each other"
+        raise ValueError(wrong(function, "bundle", expected, got, path=bundle.root, advice=advice))
 
 
 def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[str, Any] | None = None) -> Bundle:
@@ -124,19 +139,40 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
     rule = _load_weights(network, weights)
     kind, size = parser.get("kind", "volume"), parser.get("slice_size")
     names = tuple(parser.get_parsed_content("label_names"))
+    multilabel, inferer = _is_multilabel(parser, len(names)), parser.get_parsed_content("inferer")
+    if hasattr(inferer, "multilabel"):  # one that averages probabilities makes them itself
+        inferer.multilabel = multilabel
     return Bundle(
         root,
         parser.get_parsed_content("preprocessing"),
         network.eval(),
-        parser.get_parsed_content("inferer"),
+        inferer,
         parser.get_parsed_content("device"),
-        names[1:] if kind == "slices" else names,
+        names[1:] if kind == "slices" and not multilabel else names,
         stored_temperature(root),
         kind,
         tuple(size) if size else None,
         (f"weights of {weights} loaded {rule}",) if rule else (),
         parser.get_parsed_content("in_channels") if "in_channels" in parser else None,
+        multilabel,
     )
+
+
+def _is_multilabel(parser: Any, num_names: int) -> bool:
+    """Whether the classes may overlap: the config has ``multilabel``, or its postprocessing has it, or a sigmoid."""
+    if "multilabel" in parser:
+        return bool(parser.get_parsed_content("multilabel"))
+    steps = parser.get("postprocessing")
+    return _says(steps, "multilabel") or (num_names > 1 and _says(steps, "sigmoid"))
+
+
+def _says(content: Any, name: str) -> bool:
+    """Whether an entry of that name is true anywhere, for one key or for one of several."""
+    if isinstance(content, dict):
+        said = content.get(name)
+        given = said is True or (isinstance(said, list) and any(one is True for one in said))
+        return given or any(_says(part, name) for part in content.values())
+    return isinstance(content, list) and any(_says(part, name) for part in content)
 
 
 def _load_weights(network: "torch.nn.Module", path: Path) -> str:

@@ -9,7 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.cli.options import Limit, MetricOption, OutFolder, ScoreMetric
+from rankseg_rma.cli.options import (
+    Limit,
+    MetricOption,
+    OutFolder,
+    Pruning,
+    ScoreMetric,
+    Unassigned,
+    UnassignedOption,
+)
 from rankseg_rma.cli.outcome import reporting, say
 from rankseg_rma.runs.outcome import Outcome
 
@@ -55,6 +63,8 @@ def trial(
         float | None, typer.Option(min=0.01, max=1, help="2D: step between windows over their size.")
     ] = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the masks too.")] = False,
+    pruning_prob: Pruning = 0.5,
+    unassigned: UnassignedOption = Unassigned.max_score,
 ) -> Outcome:
     """Test a run: mean IoU and Dice in three forms, worst cases and calibration, argmax beside RMA, with intervals."""
     from rankseg_rma.cli.parsing import parse_names, parse_numbers
@@ -64,7 +74,7 @@ def trial(
     options = TrialOptions(
         decoders=tuple(dict.fromkeys(parse_names(decode) or ())), metric=metric.value, unit=unit and unit.value,
         part=part, temperature=temperature, limit=limit, device=device, save_masks=save_masks,
-        views=views,
+        views=views, pruning_prob=pruning_prob, unassigned=unassigned.value,
     )  # fmt: skip
     return score_run(dataset, root, bundle, out, options)
 

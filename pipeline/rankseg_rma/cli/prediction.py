@@ -97,11 +97,20 @@ def decode(
     probabilities: Annotated[list[Path], typer.Argument(help="4D NIfTI (x, y, z, class) files, or folders of them.")],
     out: OutFolder,
     decoding: DecodingOptions,
+    multilabel: Annotated[
+        bool | None,
+        typer.Option(
+            "--multilabel/--exclusive",
+            help="Classes may overlap, as sigmoid gives them: a mask for each, as 4D NIfTI (x, y, z, class); or they "
+            "exclude each other. Default: as infer says it beside the probabilities, else exclusive.",
+        ),
+    ] = None,
 ) -> Outcome:
     """Saved probabilities in, masks out."""
     from rankseg_rma.prediction.masks import decode_probabilities
 
-    return decode_probabilities(probabilities, out, decoding.decoders, decoding.parse(), decoding.temperature)
+    options, temperature = decoding.parse(), decoding.temperature
+    return decode_probabilities(probabilities, out, decoding.decoders, options, temperature, multilabel)
 
 
 @reporting

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rankseg_rma.checks import wrong
 from rankseg_rma.decoder.functional import expected_score
 from rankseg_rma.decoder.solver import Decoding, RMADecoder, label_dtype
 
@@ -16,7 +17,13 @@ DECODERS = ("argmax", "rma")
 
 @dataclass(frozen=True)
 class DecodedArm:
-    """Label map of one way to decode, (*spatial) numpy integers; RMA's `Decoding`, None for argmax; and the time."""
+    """What one way to decode gave.
+
+    Attributes:
+        labels: (*spatial) numpy integers, or (class, *spatial) bool masks of classes that may overlap.
+        decoding: of RMA; None for argmax.
+        seconds: time it took.
+    """
 
     labels: Any
     decoding: Decoding | None
@@ -38,24 +45,30 @@ class Expectation:
     counts: Mapping[str, Any]
 
 
-def decode_arms(probs: Any, scaled: Any, arms: Mapping[str, RMADecoder | None]) -> dict[str, DecodedArm]:
+def decode_arms(
+    probs: Any, scaled: Any, arms: Mapping[str, RMADecoder | None], *, multilabel: bool = False
+) -> dict[str, DecodedArm]:
     """Decode a case every asked way.
 
     Args:
         probs: (class, *spatial) float tensor or array in [0, 1] before temperature, which argmax sees; not modified.
         scaled: the same after it, which RMA sees.
         arms: by name the RMA decoder with its metric, unit and rules; None is argmax.
+        multilabel: classes may overlap; every RMA decoder says the same. Argmax is then each class above one half.
     Returns:
         By name, in the order of ``arms``. Label maps are uint8, or wider for more than 256 classes; with a single
-        class its label is 1.
+        class its label is 1. Overlapping classes have a bool mask each.
     Raises:
-        ValueError, TypeError: as `RMADecoder`.
+        ValueError, TypeError: as `RMADecoder`; a decoder says otherwise than ``multilabel``.
     """
+    if any(decoder is not None and decoder.multilabel != multilabel for decoder in arms.values()):
+        raise ValueError(wrong("decode_arms", "arms", f"decoders with multilabel={multilabel}", not multilabel))
     found = {}
     for name, decoder in arms.items():
         started = time.perf_counter()
         if decoder is None:
-            labels, decoding = argmax_labels(torch.as_tensor(probs)), None
+            held = torch.as_tensor(probs)
+            labels, decoding = (held > 0.5).numpy() if multilabel else argmax_labels(held), None
         else:
             decoding = decoder(scaled)
             labels = np.asarray(decoding.labels)
@@ -95,7 +108,13 @@ def argmax_labels(probs: Any) -> Any:
 
 
 def count_classes(labels: Any, num_classes: int) -> Any:
-    """Voxels of each class in a label map, (class,) int64; labels that are no class (void) count for none."""
+    """Voxels of each class in a label map or in bool masks (class, *spatial); labels that are no class count for none.
+
+    Returns:
+        (class,) int64.
+    """
+    if labels.dtype == np.bool_:
+        return np.count_nonzero(labels.reshape(num_classes, -1), axis=1)
     numbers = np.bincount(labels.ravel(), minlength=num_classes + 1)
     return numbers[1:2] if num_classes == 1 else numbers[:num_classes]
 

@@ -1,5 +1,6 @@
 """Probability volumes on disk: 4D NIfTI with classes last."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.files.json_files import read_json, values_by_name
 from rankseg_rma.files.names import NIFTI_SUFFIXES
 from rankseg_rma.files.volumes import read_volume, write_volume
+from rankseg_rma.files.writing import write_text
+
+# Lies beside probabilities whose classes may overlap.
+KIND_FILE = "kind.json"
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Probabilities:
         probs: (class, *spatial) float32 tensor in [0, 1].
         affine: (4, 4) of the image, to RAS+ mm.
         header: nibabel header of the image, for masks on the same grid; None where there is none.
+        multilabel: the classes may overlap; else they add up to 1.
     """
 
     probs: Any
     affine: Any
     header: Any = None
+    multilabel: bool = False
 
 
 def write_probabilities(path: str | Path, probabilities: Probabilities) -> None:
@@ -34,9 +41,36 @@ def write_probabilities(path: str | Path, probabilities: Probabilities) -> None:
     write_volume(path, array, probabilities.affine, probabilities.header)
 
 
-def read_probabilities(path: str | Path) -> Probabilities:
+def write_kind(folder: Path, multilabel: bool) -> None:
+    """Say beside probabilities that their classes may overlap; no file says that they exclude each other."""
+    if multilabel:
+        write_text(folder / KIND_FILE, json.dumps({"multilabel": True}))
+    else:
+        (folder / KIND_FILE).unlink(missing_ok=True)
+
+
+def read_kind(folder: Path) -> bool:
+    """Whether the classes of the probabilities in a folder may overlap, as `write_kind` has said.
+
+    Raises:
+        DatasetError: the file is not JSON with ``multilabel`` true or false.
+    """
+    path, expected = folder / KIND_FILE, "JSON with 'multilabel' true or false"
+    if not path.is_file():
+        return False
+    content = read_json("read_kind", path, expected)
+    told = content.get("multilabel") if isinstance(content, dict) else None
+    if not isinstance(told, bool):
+        raise DatasetError(wrong("read_kind", path.name, expected, repr(content)[:100], path=path))
+    return told
+
+
+def read_probabilities(path: str | Path, *, multilabel: bool = False) -> Probabilities:
     """Read a 4D NIfTI (x, y, z, class); a 3D one is a single class.
 
+    Args:
+        path: .nii or .nii.gz.
+        multilabel: the classes may overlap: they need not add up to 1.
     Raises:
         FileNotFoundError, ValueError: missing or damaged file, another format, not floating point, or classes that
             do not add up to 1.
@@ -51,10 +85,11 @@ def read_probabilities(path: str | Path) -> Probabilities:
         advice = "Give the network's probabilities as float32, not labels, an image or quantised values."
         expected = "floating-point probabilities"
         raise ValueError(wrong("read_probabilities", "volume", expected, str(array.dtype), path=path, advice=advice))
-    _require_distribution(array, path)
+    if not multilabel:
+        _require_distribution(array, path)
     # NIfTI files of some tools are big-endian and read-only; torch wants neither.
     native = np.array(array, dtype=np.float32)
-    return Probabilities(torch.from_numpy(native), volume.affine, volume.header)
+    return Probabilities(torch.from_numpy(native), volume.affine, volume.header, multilabel)
 
 
 def _require_distribution(array: Any, path: str | Path) -> None:
@@ -65,7 +100,10 @@ def _require_distribution(array: Any, path: str | Path) -> None:
     off = np.count_nonzero((np.abs(total - 1) > 0.05) & (total != 0))
     if off > total.size / 100 or not total.any():
         first_axis = array.transpose(1, 2, 3, 0)
-        advice = "Store softmax probabilities of all classes, background first, as (x, y, z, class)."
+        advice = (
+            "Store softmax probabilities of all classes, background first, as (x, y, z, class), or say "
+            "`decode --multilabel` if they may overlap."
+        )
         if np.abs(first_axis.sum(axis=0) - 1).mean() < 0.05:
             advice = "The first axis adds up to 1: store the classes last, (x, y, z, class)."
         got = f"{off} of {total.size} voxels that do not"

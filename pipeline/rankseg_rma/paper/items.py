@@ -41,6 +41,7 @@ class ItemPlan:
         metric: "dice" or "iou", which RMA maximises.
         temperatures: temperatures whose calibration is judged, by name; RMA decodes at the last one.
         masks: folder for the masks; None writes none.
+        pruning_prob: as for `RMADecoder`; so is ``unassigned``.
     """
 
     bundle: Bundle
@@ -52,6 +53,15 @@ class ItemPlan:
     metric: str
     temperatures: Mapping[str, float | None]
     masks: Path | None
+    pruning_prob: float
+    unassigned: str
+
+    def decoder_for(self, unit: str) -> RMADecoder:
+        """RMA for a unit; the slices of a case lie along the first axis."""
+        return RMADecoder(
+            metric=self.metric, unit=unit, slice_axis=0, pruning_prob=self.pruning_prob, unassigned=self.unassigned,
+            void_index=VOID,
+        )  # fmt: skip
 
     @property
     def arms(self) -> dict[str, str]:
@@ -140,11 +150,8 @@ def score_item(item: Item, plan: ItemPlan) -> ItemScores:
         expected = f"of the {num_classes} classes of {plan.card.name}"
         raise DatasetError(wrong("test", "probabilities", expected, len(sample.probs), case_id=item.case_id))
     tempered = {name: _temper(sample.probs, value) for name, value in plan.temperatures.items()}
-    # The temperature does not touch argmax. The slices of a case lie along the first axis.
-    arms = {
-        name: RMADecoder(metric=plan.metric, unit=unit, slice_axis=0) if unit else None
-        for name, unit in plan.arms.items()
-    }
+    # The temperature does not touch argmax.
+    arms = {name: plan.decoder_for(unit) if unit else None for name, unit in plan.arms.items()}
     decoded = decode_arms(sample.probs, [*tempered.values()][-1], arms)
     masks = {name: arm.labels for name, arm in decoded.items()}
     seconds = {name: round(arm.seconds, 6) for name, arm in decoded.items()}
@@ -153,7 +160,7 @@ def score_item(item: Item, plan: ItemPlan) -> ItemScores:
     stacked = plan.bundle.kind == "slices"
     references = sample.reference if stacked else sample.reference[None]
     counts = {
-        name: count_images(mask if stacked else mask[None], references, num_classes, void=VOID, case_id=item.case_id)
+        name: _count(mask if stacked else mask[None], references, num_classes, item.case_id)
         for name, mask in masks.items()
     }
     calibration = {name: _calibrate(probs, references, stacked, item.case_id) for name, probs in tempered.items()}
@@ -162,6 +169,17 @@ def score_item(item: Item, plan: ItemPlan) -> ItemScores:
         {name: [_measure(one) for one in found] for name, found in calibration.items()},
         {name: sum_calibration(found) for name, found in calibration.items()}, sample.rounded,
     )  # fmt: skip
+
+
+def _count(mask: Any, references: Any, num_classes: int, case_id: str) -> SemanticCounts:
+    """Counts of the classes; a voxel that the decoder left void is in no class, and missed by its true one."""
+    is_void = mask == VOID
+    if not is_void.any() or num_classes in references:  # a reference of another class is refused there
+        return count_images(mask, references, num_classes, void=VOID, case_id=case_id)
+    inside = np.where(is_void, num_classes, mask)
+    found = count_images(inside, references, num_classes + 1, void=VOID, case_id=case_id)
+    kept = slice(0, num_classes)
+    return SemanticCounts(found.tp[:, kept], found.fp[:, kept], found.fn[:, kept], found.num_void)
 
 
 def _read_image(item: Item, plan: ItemPlan) -> _Sample:
@@ -226,10 +244,10 @@ def _write_masks(folder: Path, masks: Mapping[str, Any], item: Item, sample: _Sa
     for name, mask in masks.items():
         place = folder / name / item.case_id
         if plan.bundle.kind == "image":
-            write_classes(place.with_name(f"{item.case_id}.png"), mask.astype(np.uint8), plan.card)
+            write_classes(place.with_name(f"{item.case_id}.png"), mask, plan.card)
         elif plan.bundle.kind == "volume":
-            write_volume(place.with_name(f"{item.case_id}.nii.gz"), mask.astype(np.uint8), *sample.grid)
+            write_volume(place.with_name(f"{item.case_id}.nii.gz"), mask, *sample.grid)
         else:
             numbers = np.array([entry["slice_index"] for entry in item.entries])
             with replacing(place.with_name(f"{item.case_id}.npz")) as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(stream, label=mask.astype(np.uint8), slice_index=numbers)
+                np.savez_compressed(stream, label=mask, slice_index=numbers)

@@ -11,7 +11,6 @@ from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import list_cases, load_card, patient_of
 from rankseg_rma.datasets.card_kinds import DatasetCard, class_names_of
 from rankseg_rma.datasets.datalist import DATALIST, choose_part
-from rankseg_rma.decoder import RMADecoder
 from rankseg_rma.decoder.arms import DECODERS
 from rankseg_rma.files.writing import sha256_of, write_text
 from rankseg_rma.paper import scores as testing_tables
@@ -41,6 +40,7 @@ class TrialOptions:
         save_masks: write the masks too.
         views: of a 2D network, what to average probabilities over in the place of the run's own: ratios, flip and
             stride_rate; None keeps the run's.
+        pruning_prob: as for `RMADecoder`; so is ``unassigned``.
     """
 
     decoders: tuple[str, ...]
@@ -52,6 +52,8 @@ class TrialOptions:
     device: str | None
     save_masks: bool
     views: Mapping[str, Any] = field(default_factory=dict)
+    pruning_prob: float = 0.5
+    unassigned: str = "max_score"
 
 
 def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOptions) -> Outcome:
@@ -67,7 +69,7 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
         ValueError, FileNotFoundError: an option, the data set or the run is not as described. What is wrong with
             single items is in the outcome.
     """
-    from rankseg_rma.bundles.open import open_bundle
+    from rankseg_rma.bundles.open import open_bundle, require_exclusive
 
     for decoder in options.decoders or ("",):
         require_one_of("test", "decode", decoder, DECODERS)
@@ -75,13 +77,15 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
     part, entries = choose_part(run / DATALIST, options.part)
     items = group_entries(entries)
     bundle = open_bundle(run, options.device, options.views)
+    require_exclusive("test", bundle)
     outcome = Outcome(out, [*bundle.notes])
     temperature, source = _temperature_for(run, bundle.temperature, options.temperature, entries, outcome)
     plan = ItemPlan(
         bundle=bundle, card=card, root=root, class_names=class_names_of(card, bundle.kind), decoders=options.decoders,
         units=_units_of(bundle.kind, options.unit), metric=options.metric,
         temperatures={"none": None} | ({} if temperature is None else {source: temperature}),
-        masks=out / "masks" if options.save_masks else None,
+        masks=out / "masks" if options.save_masks else None, pruning_prob=options.pruning_prob,
+        unassigned=options.unassigned,
     )  # fmt: skip
     results = _score_items(items[: options.limit], plan, outcome)
     if not results:
@@ -196,14 +200,13 @@ def _count_items(
 
 def _describe_trial(plan: ItemPlan, options: TrialOptions, part: str, run: Path) -> dict[str, Any]:
     """Settings, versions, seed, and the digests of what was tested."""
-    decoder = RMADecoder(metric=plan.metric)
     card = plan.card
     crop = card.slices if isinstance(card, DatasetCard) and plan.bundle.kind == "slices" else None
     files = ("models/model.pt", DATALIST)
     return {
         "program": f"rankseg-rma {__version__}", "run": str(run), "kind": plan.bundle.kind,
         **asdict(options), "part": part, "units": list(plan.units), "arms": list(plan.arms),
-        "pruning_prob": decoder.pruning_prob, "unassigned": decoder.unassigned, "classes": list(plan.class_names),
+        "classes": list(plan.class_names),
         "crop_size": list(crop.crop_size) if crop is not None and crop.size is not None else None,
         "bootstrap_resamples": testing_tables.NUM_RESAMPLES, "seed": testing_tables.SEED,
         "device": str(plan.bundle.device), "packages": package_versions(_PACKAGES),

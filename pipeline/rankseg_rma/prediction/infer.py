@@ -39,7 +39,7 @@ def infer_cases(
         device: torch device; None takes CUDA where there is one.
     """
     from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, find_channels, find_kind, open_bundle
-    from rankseg_rma.files.probabilities import write_probabilities
+    from rankseg_rma.files.probabilities import write_kind, write_probabilities
     from rankseg_rma.prediction.inputs import find_photographs
     from rankseg_rma.prediction.photographs import infer_photographs
     from rankseg_rma.prediction.predict import predict_probabilities
@@ -64,6 +64,7 @@ def infer_cases(
     folder = out / "probabilities"
     if save_probabilities:
         write_text(folder / "labels.json", json.dumps(bundle.label_names))
+        write_kind(folder, bundle.multilabel)
     if save_probabilities and (bundle_root / TEMPERATURE_FILE).is_file():
         with replacing(folder / "temperature.json") as temporary:
             shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)

@@ -9,7 +9,7 @@ from typing import Any
 from rankseg_rma.checks import wrong
 from rankseg_rma.decoder.arms import decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
-from rankseg_rma.files.probabilities import Probabilities, read_label_names
+from rankseg_rma.files.probabilities import Probabilities, read_kind, read_label_names, read_probabilities
 from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.grid import find_slice_axis, voxel_volume_ml
 from rankseg_rma.prediction.inputs import find_inputs
@@ -29,17 +29,19 @@ def decode(
         decoders: some of "argmax" and "rma".
         options: metric, unit and temperature; the temperature does not touch argmax's mask.
     Returns:
-        uint8 (or wider) label maps (*spatial) by decoder, and one row per foreground label: label, mass of its
-        probabilities and each decoder's expected score and volume. Scores of both masks are taken under the same,
-        scaled probabilities; with unit="slice" they are means over the slices where the class is to be expected.
+        uint8 (or wider) label maps (*spatial), or bool masks (class, *spatial) of classes that may overlap, by decoder;
+        and one row per foreground label, which overlapping classes are all: label, mass of its probabilities and each
+        decoder's expected score and volume. Scores of both masks are taken under the same, scaled probabilities; with
+        unit="slice" they are means over the slices where the class is to be expected.
     """
-    held = probabilities.probs
-    scaled = scale_probabilities(held, options.temperature or 1.0, function="decode")
+    held, multilabel = probabilities.probs, probabilities.multilabel
+    scaled = scale_probabilities(held, options.temperature or 1.0, multilabel=multilabel, function="decode")
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
-    decoded = decode_arms(held, scaled, arms_of(decoders, options, axis))
+    arms = arms_of(decoders, options, axis, multilabel=multilabel)
+    decoded = decode_arms(held, scaled, arms, multilabel=multilabel)
     told = expect(scaled, decoded, options.metric, unit=options.unit, slice_axis=axis)
     voxel_ml = voxel_volume_ml(probabilities.affine)
-    first = 0 if len(held) == 1 else 1
+    first = 0 if len(held) == 1 or multilabel else 1
     rows = []
     for index in range(first, len(held)):
         row: dict[str, Any] = {"label": index + 1 - first, "expected_volume_ml": told.mass[index] * voxel_ml}
@@ -51,14 +53,26 @@ def decode(
 
 
 def decode_probabilities(
-    inputs: Sequence[Path], out: Path, decoders: tuple[str, ...], options: DecodeOptions, temperature: str | None
+    inputs: Sequence[Path],
+    out: Path,
+    decoders: tuple[str, ...],
+    options: DecodeOptions,
+    temperature: str | None,
+    multilabel: bool | None = None,
 ) -> Outcome:
-    """Decode saved probability volumes; arguments as `infer_cases`.
+    """Decode saved probability volumes.
 
     A temperature.json and the names in a labels.json beside the probabilities are used by default.
+
+    Args:
+        inputs: 4D NIfTI files and folders of them.
+        out: as for `infer_cases`.
+        decoders: as for `infer_cases`.
+        options: as for `infer_cases`.
+        temperature: as for `infer_cases`.
+        multilabel: the classes may overlap; None: as it is said beside the probabilities.
     """
     volumes = find_inputs(inputs)
-    from rankseg_rma.files.probabilities import read_probabilities
     from rankseg_rma.files.temperature import read_temperature
 
     folders = sorted({path.parent for path in volumes.values()})
@@ -70,7 +84,12 @@ def decode_probabilities(
     chosen, source = choose_temperature(temperature, stored[0] if stored else None)
     options = replace(options, temperature=chosen)
     shared = read_label_names(folders)
-    return decode_cases(volumes, lambda case_id, path: read_probabilities(path), out, decoders, options, source, shared)
+    kinds = {folder: read_kind(folder) if multilabel is None else multilabel for folder in folders}
+
+    def load(case_id: str, path: Path) -> Probabilities:
+        return read_probabilities(path, multilabel=kinds[path.parent])
+
+    return decode_cases(volumes, load, out, decoders, options, source, shared)
 
 
 def decode_cases(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.bundles.open import Bundle
+from rankseg_rma.bundles.open import Bundle, require_exclusive
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.decoder.arms import decode_arms, expect
@@ -40,8 +40,10 @@ def infer_photographs(
         source: where the temperature comes from.
         save_probabilities: also write (class, height, width) float16 as probabilities/NAME.npz, before temperature.
     Raises:
-        ValueError: slices are asked for, which photographs have none of.
+        ValueError: slices are asked for, which photographs have none of; or the classes of the bundle may overlap,
+            which an image of class indices cannot show.
     """
+    require_exclusive("infer", bundle)
     if options.unit == "slice":
         raise ValueError(wrong("infer", "unit", "'volume', which is the image, for a bundle of photographs", "'slice'"))
     outcome = Outcome(out, tell_temperature(decoders, options.temperature, source))

@@ -19,19 +19,22 @@ class DecodeOptions:
     temperature: float | None = None
 
 
-def arms_of(decoders: Sequence[str], options: DecodeOptions, slice_axis: int) -> dict[str, RMADecoder | None]:
+def arms_of(
+    decoders: Sequence[str], options: DecodeOptions, slice_axis: int, *, multilabel: bool = False
+) -> dict[str, RMADecoder | None]:
     """What `decode_arms` is asked for, in the order of argmax and RMA.
 
     Args:
         decoders: some of "argmax" and "rma".
         options: metric, unit and rules; their temperature is not looked at.
         slice_axis: spatial axis of the slices, for unit="slice".
+        multilabel: the classes of the probabilities may overlap.
     """
     arms: dict[str, RMADecoder | None] = {"argmax": None} if "argmax" in decoders else {}
     if "rma" in decoders:
         arms["rma"] = RMADecoder(
             metric=options.metric, unit=options.unit, slice_axis=slice_axis, pruning_prob=options.pruning_prob,
-            unassigned=options.unassigned,
+            unassigned=options.unassigned, multilabel=multilabel,
         )  # fmt: skip
     return arms
 

@@ -23,7 +23,7 @@ from rankseg_rma.prediction.multiscale import resize_probs
 
 
 def predict_probabilities(bundle: Bundle, image: str | Path, *channels: Path) -> Probabilities:
-    """Preprocess, run the sliding window, and bring softmax probabilities back onto the volume's own grid.
+    """Preprocess, run the sliding window, and bring the probabilities back onto the volume's own grid.
 
     Args:
         bundle: opened bundle of a 3D network, or of a 2D network for axial slices, which are stacked.
@@ -56,7 +56,7 @@ def _predict_volume(bundle: Bundle, channels: Sequence[Path]) -> Probabilities:
         item = bundle.preprocessing({"image": str(readable)})
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
-    item["pred"] = convert_to_dst_type(logits.float().softmax(dim=0), item["image"])[0]
+    item["pred"] = convert_to_dst_type(_activate(bundle, logits), item["image"])[0]
     del logits
     invert = Invertd("pred", bundle.preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
     pred = invert(item)["pred"]
@@ -65,11 +65,11 @@ def _predict_volume(bundle: Bundle, channels: Sequence[Path]) -> Probabilities:
         expected = "on the image's own grid after inversion"
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
-    if len(probs) > 1:
+    if len(probs) > 1 and not bundle.multilabel:
         # Resampling at the edge of a crop mixes probabilities with its zeros; voxels of zeros alone stay so.
         total = probs.sum(dim=0, keepdim=True)
         probs /= torch.where(total > 0, total, 1)
-    return Probabilities(probs, grid.affine, grid.header)
+    return Probabilities(probs, grid.affine, grid.header, bundle.multilabel)
 
 
 def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
@@ -87,7 +87,13 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
             probs = torch.empty((len(found), *stack.shape), dtype=torch.float32)
         probs[:, place] = found
     assert probs is not None
-    return Probabilities(from_axial(probs, volume.affine), volume.affine, volume.header)
+    return Probabilities(from_axial(probs, volume.affine), volume.affine, volume.header, bundle.multilabel)
+
+
+def _activate(bundle: Bundle, logits: Any) -> Any:
+    """Probabilities of logits (class, *spatial): a sigmoid each where classes may overlap or there is only one."""
+    alone = bundle.multilabel or len(logits) == 1
+    return logits.float().sigmoid() if alone else logits.float().softmax(dim=0)
 
 
 def _require_channels(bundle: Bundle, num_channels: int, path: str | Path) -> None:
@@ -104,7 +110,7 @@ def predict_image(bundle: Bundle, image: Any) -> Any:
         bundle: opened bundle of a 2D network.
         image: (channel, H, W) as stored: RGB 0 to 255, or intensities such as HU; numpy array or tensor.
     Returns:
-        (class, H, W) float32 tensor on the CPU, summing to 1 over classes.
+        (class, H, W) float32 tensor on the CPU, summing to 1 over classes unless they may overlap.
     Raises:
         ValueError: pixels are NaN or infinite.
     """
@@ -114,7 +120,7 @@ def predict_image(bundle: Bundle, image: Any) -> Any:
     ready = torch.as_tensor(ready, dtype=torch.float32).as_subclass(torch.Tensor).to(bundle.device)
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(ready[None], bundle.network)[0]
-    return logits.float().softmax(dim=0).clamp_(0, 1).cpu()
+    return _activate(bundle, logits).clamp_(0, 1).cpu()
 
 
 def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Card | None) -> tuple[Any, Any]:

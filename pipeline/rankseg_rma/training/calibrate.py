@@ -6,7 +6,7 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
-from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, open_bundle
+from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, open_bundle, require_exclusive
 from rankseg_rma.datasets.datalist import items_of
 from rankseg_rma.decoder.temperature import MAX_VOXELS_PER_CASE, fit_temperature, sample_log_probs
 from rankseg_rma.files.writing import write_text
@@ -34,6 +34,7 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
     entries = items_of(root / "configs" / "datalist.json", "validation", dataset_dir)
     entries = entries[:: max(1, ceil(len(entries) / _MAX_CASES))]
     bundle = open_bundle(root)
+    require_exclusive("fit_run_temperature", bundle)
     card = find_card(root)
 
     def log_probs_of_cases() -> Iterable[tuple[Any, Any]]:
