@@ -5,7 +5,7 @@ TOOLS := .venv/.tools
 PIP := PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VIEWER := pipeline/rankseg_rma/report/viewer
 
-.PHONY: help demo test lint bench viewer demo-weights clean
+.PHONY: help demo test test-long durations lint bench viewer demo-weights clean
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -21,8 +21,14 @@ $(TOOLS): $(INSTALLED)
 demo: $(INSTALLED) viewer ## Decode the built-in cohort with argmax and RMA; ends with the path of a page
 	$(BIN)/rankseg-rma demo --out demo-out
 
-test: $(TOOLS) viewer lint ## Lint, type-check, and run all tests and doctests
-	$(BIN)/python -m pytest -n 2
+test: $(TOOLS) viewer lint ## Lint, type-check, and run the tests and doctests but the long ones
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-long: $(TOOLS) viewer ## Run the tests that are long by nature
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
+
+durations: $(TOOLS) viewer ## Say which tests take the time
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
 lint: $(TOOLS) ## Lint, check the format, and type-check the decoder and evaluation
 	$(BIN)/ruff check .

@@ -29,6 +29,18 @@ sys.modules["torchvision_shim"] = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(sys.modules["torchvision_shim"])
 
 
+# What one process makes once for all tests that ask for it; with several processes these tests stay together.
+SHARED = ("work", "cohort", "roots", "photos", "browser")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        made = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
+        if made:
+            item.add_marker(pytest.mark.xdist_group(made))
+
+
 @pytest.fixture(params=[*BACKENDS])
 def backend(request):
     return request.param

@@ -5,7 +5,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -165,20 +164,19 @@ def test_functions_are_short():
     assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION
 
 
-def test_help_answers_in_under_a_second():
+def test_help_loads_nothing_heavy():
+    """The help answers at once because it imports none of these; seconds would depend on the machine."""
     code = (
-        "import sys; sys.argv = ['rankseg-rma', '--help']\n"
+        "import sys; sys.argv = ['rankseg-rma', *sys.argv[1:]]\n"
         "from rankseg_rma.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code\n"
-        "heavy = {'torch', 'monai', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'monai', 'ignite', 'numpy', 'scipy', 'numba', 'pandas', 'matplotlib', 'nibabel',\n"
+        "         'SimpleITK', 'PIL', 'jinja2', 'yaml', 'asyncio'} & set(sys.modules)\n"
         "assert code == 0 and not heavy, (code, heavy)"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 1
+    for words in (["--help"], ["train", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-500:]
 
 
 def slugs(text):

@@ -26,7 +26,7 @@ def test_evaluate_two_plain_folders(tmp_path, rng):
     for folder in ("predictions", "references"):
         write_volume(tmp_path / folder / "b.nii.gz", np.zeros_like(reference), affine)
     command = ("evaluate", "--predictions", tmp_path / "predictions", "--references", tmp_path / "references", "--out")
-    run(*command, tmp_path / "out")
+    run(*command, tmp_path / "out", "--no-report")
     table = pandas.read_csv(tmp_path / "out" / "cases.csv")
     assert list(table)[:8] == ["case_id", "label", "label_name", "decoder", "metric", "value", "unit", "status"]
     dice = table[table["metric"] == "dice"].set_index("case_id")
@@ -80,9 +80,10 @@ def test_evaluate_hints(work, tmp_path):
         shutil.copytree(references, tmp_path / "both" / decoder)
     command = ("evaluate", "--predictions", tmp_path / "both", "--references", references, "--out", tmp_path / "o")
     assert "unterminated subpattern" in run(*command, "--cluster", "phantom_(", code=2)
-    run(*command)
+    run(*command, "--no-report")
     assert (tmp_path / "o" / "paired.csv").is_file()
-    run("evaluate", "--predictions", tmp_path / "both" / "rma", "--references", references, "--out", tmp_path / "o")
+    run("evaluate", "--predictions", tmp_path / "both" / "rma", "--references", references, "--out", tmp_path / "o",
+        "--no-report")  # fmt: skip
     assert not (tmp_path / "o" / "paired.csv").exists()
 
 
@@ -91,7 +92,8 @@ def test_evaluate_labels_that_only_one_side_has(tmp_path):
     one, two = np.ones((3, 3, 3), np.uint8), np.full((3, 3, 3), 2, np.uint8)
     write_volume(tmp_path / "r" / "a.nii.gz", one, np.eye(4))
     write_volume(tmp_path / "p" / "a.nii.gz", two[None].astype(np.float32), np.eye(4))
-    run("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
+    run("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o",
+        "--no-report")  # fmt: skip
     dice = pandas.read_csv(tmp_path / "o" / "cases.csv").query("metric == 'dice'").set_index("label")
     assert dice["value"].to_dict() == {1: 0.0, 2: 0.0}
     assert dice["status"].to_dict() == {1: "prediction_empty", 2: "reference_empty"}
@@ -99,7 +101,7 @@ def test_evaluate_labels_that_only_one_side_has(tmp_path):
         write_volume(tmp_path / folder / "a.nii.gz", 0 * one, np.eye(4))
     empty = ("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
     assert "Name the data set with --dataset" in run(*empty, code=2)
-    run(*empty, "--dataset", "phantom")
+    run(*empty, "--dataset", "phantom", "--no-report")
     assert set(pandas.read_csv(tmp_path / "o" / "cases.csv").query("metric == 'dice'")["value"]) == {1.0}
 
 
@@ -112,7 +114,7 @@ def test_evaluate_names_what_is_no_label_map(tmp_path, value):
         write_volume(tmp_path / "r" / f"{case_id}.nii.gz", array, np.eye(4))
         write_volume(tmp_path / "p" / f"{case_id}.nii.gz", good, np.eye(4))
     command = ("evaluate", "--predictions", tmp_path / "p", "--references", tmp_path / "r", "--out", tmp_path / "o")
-    assert "a label map of whole numbers" in run(*command, code=1)
+    assert "a label map of whole numbers" in run(*command, "--no-report", code=1)
     table = pandas.read_csv(tmp_path / "o" / "cases.csv")
     assert set(table["case_id"]) == {"good"}
     assert set(table["label"]) == {1}
@@ -125,7 +127,7 @@ def test_evaluate_compares_decoders(work, masks, tmp_path):
     ids.write_text(json.dumps({"test": entries}))
     again, references = f"again={masks / 'rma'}", work / "data" / "labelsTr"
     run("evaluate", "--predictions", masks, "--predictions", again, "--references", references, "--out", out,
-        "--dataset", "phantom", "--unit", "slice", "--datalist", ids)  # fmt: skip
+        "--dataset", "phantom", "--unit", "slice", "--datalist", ids, "--no-report")  # fmt: skip
     table = pandas.read_csv(out / "cases.csv")
     assert set(table["decoder"]) == {"argmax", "rma", "again"}
     assert set(table["metric"]) == {*METRIC_TABLE, "nsd_1mm", "nsd_2mm"}

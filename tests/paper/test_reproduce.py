@@ -50,7 +50,7 @@ def prepare_store(name, source, out, num_slices):
     return out
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _free_memory():
     """A large network hangs in cycles of its trainer until they are collected."""
     yield
@@ -100,8 +100,14 @@ def test_rows_are_the_published_ones():
         assert (row.metric, row.score, row.part) == ("iou", "miou_i", "validation")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*PUBLISHED])
+# Each network once, each on another data set; the rest takes as long again, and says little more.
+SHORT = ("ade20k_segformer", "cityscapes_upernet", "lits_deeplabv3plus", "kits19_unet")
+
+
+@pytest.mark.usefixtures("_free_memory")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long) for name in PUBLISHED]
+)
 def test_every_row_runs(name, roots, out, monkeypatch):
     row = list_rows()[name]
     if row.unit == "image":
@@ -224,14 +230,21 @@ def test_a_run_goes_on_or_is_left_alone(roots, out, tiny):
     assert len(tiny) == 2
 
 
-@pytest.fixture
-def bundles(roots, tmp_path, tiny):
-    """Finished runs of folds 0 and 3."""
+@pytest.fixture(scope="module")
+def trained(roots, tmp_path_factory):
+    """Finished runs of folds 0 and 3, for reading only."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(2)))
     for fold in (0, 3):
-        train_network(roots["kits19"], tmp_path / "runs" / f"fold_{fold}", dataset=None, recipe="kits19_unet",
-                      network=str(tmp_path / "tiny.yaml"), loss=None, fold=fold,
+        train_network(roots["kits19"], folder / "runs" / f"fold_{fold}", dataset=None, recipe="kits19_unet",
+                      network=str(folder / "tiny.yaml"), loss=None, fold=fold,
                       entries={"max_iterations": 1, "encoder_weights": "none", "ema_decay": 0.5})  # fmt: skip
-    return tmp_path / "runs"
+    return folder / "runs"
+
+
+@pytest.fixture
+def bundles(trained, tmp_path, tiny):
+    return shutil.copytree(trained, tmp_path / "runs")
 
 
 def test_given_runs(roots, bundles, out, monkeypatch):

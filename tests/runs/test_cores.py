@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankseg_rma.runs import cores
-from rankseg_rma.runs.parallel import choose_workers, run_cases
+from rankseg_rma.runs.parallel import choose_workers
 from rankseg_rma.training import distributed
 
 
@@ -89,14 +89,3 @@ def test_threads_of_a_worker(machine, monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")  # not loaded yet: it will read the environment
     cores.take_threads(1)
     assert (os.environ["OMP_NUM_THREADS"], torch.get_num_threads()) == ("1", 3)
-
-
-def _threads_of_torch(_):
-    import torch
-
-    return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
-
-
-def test_workers_take_their_share(machine):
-    machine(2)
-    assert list(run_cases(_threads_of_torch, [0, 1], 2, lambda case: ("", 0))) == [("1", 1)] * 2

@@ -7,7 +7,6 @@ import sys
 
 import nibabel
 import numpy as np
-import pytest
 import torch
 
 from conftest import run
@@ -39,7 +38,6 @@ def test_run_folder_is_a_bundle(work):
     assert str(work) not in (bundle / "configs" / "train.yaml").read_text()
 
 
-@pytest.mark.slow
 def test_bundle_runs_with_monai_alone(work, tmp_path):
     """The moved bundle, by python -m monai.bundle: inference and evaluation."""
     bundle = tmp_path / "elsewhere"
@@ -63,22 +61,11 @@ def test_bundle_runs_with_monai_alone(work, tmp_path):
 
 
 def test_killed_training_goes_on_to_the_same_weights(work, tmp_path):
-    """The run of two epochs, repeated as one epoch and a second after a kill that tore the newest checkpoint."""
+    """A run of two epochs whose second was killed, which tore the newest checkpoint, ends as the whole one."""
     out, data = tmp_path / "run", work / "data"
-    common = (
-        "train",
-        "--dataset",
-        "phantom",
-        "--root",
-        data,
-        "--network",
-        work / "tiny.yaml",
-        "--batch-size",
-        2,
-        "--out",
-        out,
-    )
-    run(*common, "--epochs", 2)
+    common = ("train", "--dataset", "phantom", "--root", data, "--network", work / "tiny.yaml", "--batch-size", 2,
+              "--out", out)  # fmt: skip
+    shutil.copytree(work / "run", out)
     (out / "models" / "model.pt").unlink()
     newest = latest_checkpoint(out / "models")
     assert newest.name == "checkpoint_epoch=2.pt"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -177,32 +178,24 @@ def test_mean_iou_leaves_out_absent_classes():
     assert float(metric.compute()) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "rankseg_rma"]
+def in_two_processes(*words):
+    """Call the command in two processes, as torchrun starts them. Returns what it says."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "rankseg_rma"]
+    done = subprocess.run([sys.executable, *launcher, *map(str, words)], capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 processes on this machine with 1 threads each" in " ".join(done.stdout.split())
+    return done.stdout
 
 
 def test_two_processes_train_as_one(photos, tmp_path):
     """Same batches, averaged gradients: the loss curves agree, and so do the weights."""
     folder, data = photos
-    common = [
-        "train",
-        "--recipe",
-        folder / "small.yaml",
-        "--root",
-        data,
-        "--iterations",
-        6,
-        "--iterations-per-epoch",
-        2,
-    ]
-    common = [str(word) for word in common]
+    common = ["train", "--recipe", folder / "small.yaml", "--root", data, "--iterations", 6,
+              "--iterations-per-epoch", 2]  # fmt: skip
     alone, together = tmp_path / "alone", tmp_path / "together"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    said = subprocess.run([sys.executable, "-m", "rankseg_rma", *common, "--out", str(alone)], env=environment,
-                          capture_output=True, text=True)  # fmt: skip
-    assert said.returncode == 0, said.stderr[-2000:]
-    said = subprocess.run([*TORCHRUN, *common, "--out", str(together)], env=environment, capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr[-2000:]
-    assert said.stdout.count("temperature") == 1, "only the first process talks"
+    run(*common, "--out", alone)
+    assert in_two_processes(*common, "--out", together).count("temperature") == 1, "only the first process talks"
     one, two = losses(alone), losses(together)
     assert len(one) == 3 and [epoch for epoch, _ in one] == [epoch for epoch, _ in two]
     # Each process averages over its own valid pixels, of which the two have not quite as many.
@@ -221,11 +214,8 @@ def test_two_processes_train_volumes_as_one(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_network(3)))
     common = ["train", "--dataset", "phantom", "--root", tmp_path / "data", "--network", tmp_path / "tiny.yaml",
               "--epochs", 2, "--batch-size", 2]  # fmt: skip
-    common = [str(word) for word in common]
     run(*common, "--out", tmp_path / "alone")
-    said = subprocess.run([*TORCHRUN, *common, "--out", str(tmp_path / "together")], capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert said.returncode == 0, said.stderr[-2000:]
+    in_two_processes(*common, "--out", tmp_path / "together")
     one, two = losses(tmp_path / "alone"), losses(tmp_path / "together")
     assert len(one) == 2 and np.allclose([loss for _, loss in one], [loss for _, loss in two], rtol=1e-5)
 
@@ -233,9 +223,8 @@ def test_two_processes_train_volumes_as_one(tmp_path):
 def test_killed_training_of_photographs_goes_on(photos, tmp_path):
     folder, data = photos
     options = ("--ema-decay", 0.5, "--accumulation-steps", 2, "--iterations", 4, "--iterations-per-epoch", 2)
-    for out in ("whole", "killed"):
-        run("train", "--recipe", folder / "small.yaml", "--root", data, *options, "--out", tmp_path / out)
-    killed = tmp_path / "killed"
+    run("train", "--recipe", folder / "small.yaml", "--root", data, *options, "--out", tmp_path / "whole")
+    killed = shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     for path in (killed / "models").glob("*epoch=2*"):
         path.unlink()
     (killed / "models" / "model.pt").unlink()
