@@ -27,6 +27,7 @@ _HOME = {
 _CONFIG_NAMES = {
     "stored_temperature": "bundles.open.stored_temperature",
     "load_card": "datasets.load_card",
+    "LoadVolumed": "datasets.loading.LoadVolumed",
     "items_of": "datasets.datalist.items_of",
     "list_volumes": "files.volumes.list_volumes",
     "PaddedNetwork": "networks.PaddedNetwork",

@@ -52,9 +52,9 @@ _RENAMED = {
     "losses.DiceCrossEntropy": "DiceCrossEntropyLoss",
     "losses.JaccardMetric": "JaccardMetricLoss",
 }
-_READING = {
-    "_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True, "image_only": True,
-}  # fmt: skip
+# How volumes were read, beside the keys; files in millimetres, all that it read well, are read alike today.
+_OLD_READING = {"_target_": "LoadImaged", "ensure_channel_first": True, "image_only": True}
+_READING = {"_target_": "rankseg_rma.LoadVolumed", "keys": ["image", "label"]}
 # What stands after the reading of volumes today, so that an unfinished run of before may go on: whole labels stay as
 # they are; others were cut off then, and are rounded or refused now.
 _WHOLE_LABELS = {"_target_": "rankseg_rma.WholeLabelsd", "keys": "label", "num_classes": "@num_classes"}
@@ -115,6 +115,8 @@ def translate_config(content: Any) -> Any:
 
 
 def _translate(value: Any, aliases: Sequence[str]) -> Any:
+    if isinstance(value, dict) and "keys" in value and value == {**_OLD_READING, "keys": value["keys"]}:
+        return {**_READING, "keys": value["keys"]}
     if isinstance(value, dict):
         return {key: _translate(one, aliases) for key, one in value.items()}
     if isinstance(value, list):

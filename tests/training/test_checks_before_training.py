@@ -175,7 +175,7 @@ def test_a_config_of_before_gets_whole_labels_once():
     old = {"imports": ["$import rankseg_rma"], "deterministic_transforms": [reading, {"_target_": "Orientationd"}]}
     new = translate_config(old)
     assert [entry["_target_"] for entry in new["deterministic_transforms"]] == [
-        "LoadImaged", "rankseg_rma.WholeLabelsd", "Orientationd",
+        "rankseg_rma.LoadVolumed", "rankseg_rma.WholeLabelsd", "Orientationd",
     ]  # fmt: skip
     assert translate_config(new) == new
     slices = {"imports": ["$import rankseg_rma"], "deterministic_transforms": "$@load"}
