@@ -52,4 +52,5 @@ def _stores_whole_numbers(path: Path) -> bool:
         scaling = (image.dataobj.slope, image.dataobj.inter)
     except Exception:  # damaged: `read_volume` says how
         return False
+    # Scaled whole numbers are finite as long as slope and intercept are, so the voxels need not be read.
     return image.get_data_dtype().kind in "iu" and bool(np.isfinite(scaling).all())

@@ -31,8 +31,10 @@ def read_image(path: str | Path) -> Any:
         DatasetError: the file is damaged or no image.
     """
     image = _open("read_image", Path(path))
+    # Pillow's own conversion to RGB clips 16-bit values at 255 instead of scaling them.
     if image.mode.startswith(("I", "F")):
         return np.repeat(_to_8_bit(image, Path(path))[None], 3, axis=0)
+    # Through RGBA, or Pillow warns of every such file.
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
@@ -43,6 +45,7 @@ def _to_8_bit(image: Image.Image, path: Path) -> Any:
     if array.dtype.kind == "f" or array.min() < 0 or array.max() > 65535:
         expected, got = "of 8 or 16 bits", f"mode {image.mode}, {array.min()} to {array.max()}"
         raise DatasetError(wrong("read_image", "image", expected, got, path=path))
+    # Half of 257 before the division rounds to the nearest instead of down.
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -113,6 +116,7 @@ class ClassMap:
         """
         if stored.ndim == 3:
             return self._apply_to_colours(stored)
+        # A negative value would index the table from its end.
         inside = (stored >= 0) & (stored < len(self.table))
         return np.where(inside, self.table[np.where(inside, stored, 0)], _UNKNOWN).astype(np.int16)
 
@@ -120,6 +124,7 @@ class ClassMap:
         found = np.full(stored.shape[:2], _UNKNOWN, np.int16)
         if len(self.codes):
             pixels = _pack(stored)
+            # Behind the largest colour, searchsorted gives the place after the end.
             place = np.minimum(np.searchsorted(self.codes, pixels), len(self.codes) - 1)
             found = np.where(self.codes[place] == pixels, self.code_classes[place], _UNKNOWN).astype(np.int16)
         # Class values are also stored in three equal channels.
@@ -135,6 +140,7 @@ def class_map(card: Any) -> ClassMap:
         card: `datasets.ImageCard`: ``classes``, ``void`` and ``colours`` by stored value.
     """
     indices = {value: place for place, value in enumerate(card.classes)} | dict.fromkeys(card.void, VOID)
+    # Signed and wider than uint8, so that -1 has room beside void, 255.
     table = np.full(2**16, _UNKNOWN, np.int16)
     table[list(indices)] = list(indices.values())
     colours = card.colours or {}
@@ -147,6 +153,7 @@ def class_map(card: Any) -> ClassMap:
 
 
 def _pack(colours: Any) -> Any:
+    # In int64: three bytes in one number do not fit the uint8 of the pixels.
     return np.asarray(colours, np.int64) @ np.array([65536, 256, 1])
 
 

@@ -48,6 +48,7 @@ def values_by_name(labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             name, values = content, (int(key),)
         else:
             name, values = key, tuple(content) if isinstance(content, list) else (content,)
+        # In Python true is an int too.
         if not values or not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0
                                  for value in values):  # fmt: skip
             raise ValueError(f"label {key!r} with {content!r}")

@@ -24,6 +24,7 @@ def is_dangling(path: Path) -> bool:
 def list_named(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Entries of a folder whose names end so, upper or lower case, in alphabetical order; hidden ones are left out."""
     found = (path for path in folder.iterdir() if path.name.lower().endswith(suffixes))
+    # Folders list in whatever order the file system keeps.
     return sorted(path for path in found if not path.name.startswith("."))
 
 

@@ -35,6 +35,7 @@ def case_id_of(path: str | Path) -> str:
         'case1'
     """
     name = compose(Path(path).name)
+    # `.seg.nrrd` is tried before `.nrrd`, which would leave the mark in the case's name.
     suffix = next((suffix for suffix in (*_SEGMENTATION_SUFFIXES, *SUFFIXES) if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
 
@@ -85,6 +86,7 @@ def group_channels(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
             case_id = name
         else:
             files = tuple(images[f"{case_id}_{number:04d}"] for number in sorted(numbers[case_id]))
+        # Every channel of a case comes by here with the same files; other files mean `x` beside `x_0000`.
         if found.get(case_id, files) != files:
             raise ValueError(_two_files(case_id, found[case_id][0], files[0]))
         found[case_id] = files
@@ -118,6 +120,7 @@ def match_cases(files: Mapping[str, T], known: Collection[str]) -> dict[str, T]:
     found: dict[str, T] = {}
     for name, file in files.items():
         short = name.removesuffix(FIRST_CHANNEL)
+        # An equal id first: a case may be called x_0000 itself.
         case_id = next((known_id for known_id in (name, short, short + FIRST_CHANNEL) if known_id in known), name)
         if case_id in found:
             raise ValueError(_two_files(case_id, found[case_id], file))

@@ -46,6 +46,7 @@ def write_kind(folder: Path, multilabel: bool) -> None:
     if multilabel:
         write_text(folder / KIND_FILE, json.dumps({"multilabel": True}))
     else:
+        # A mark that an earlier run left would make these count as overlapping.
         (folder / KIND_FILE).unlink(missing_ok=True)
 
 
@@ -96,9 +97,12 @@ def _require_distribution(array: Any, path: str | Path) -> None:
     """Refuse (class, *spatial) whose classes do not add up to 1; voxels without any mass are padding."""
     if len(array) == 1 or not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
         return  # a single class, or values that the decoder refuses with more detail
+    # Not in the file's own dtype: a sum in half precision misses 1 by its rounding alone.
     total = array.sum(axis=0, dtype=np.float32)
+    # Rounded and resampled probabilities miss 1 by little and in few voxels; logits or a wrong axis miss it everywhere.
     off = np.count_nonzero((np.abs(total - 1) > 0.05) & (total != 0))
     if off > total.size / 100 or not total.any():
+        # The axes as on disk, to try whether the classes stand first there, as in PyTorch.
         first_axis = array.transpose(1, 2, 3, 0)
         advice = (
             "Store softmax probabilities of all classes, background first, as (x, y, z, class), or say "

@@ -18,6 +18,7 @@ def resource_dir(kind: str) -> Path:
     package = Path(__file__).parents[1]
     marker = "*.yaml"
     for folder in (package / kind, package.parents[1] / kind):
+        # The readers' own folder is called `datasets` too; it holds no YAML.
         if folder.is_dir() and any(folder.glob(marker)):
             return folder
     raise FileNotFoundError(wrong("resource_dir", "kind", "a folder shipped with the package", kind))

@@ -138,20 +138,25 @@ def _read_nifti(path: Path) -> Volume:
     from numpy.lib.recfunctions import structured_to_unstructured
 
     image = nibabel.load(path)
+    # Not `get_fdata`, which makes float64 of everything: eight times the memory of a label map.
     array = np.asanyarray(image.dataobj)
     affine, header = _in_millimetres(image)
     shape = _shape_of(array.shape, array.dtype)
+    # Only axes after the third: a volume of a single slice keeps its slice axis.
     array = array.squeeze(tuple(axis for axis in range(3, array.ndim) if array.shape[axis] == 1))
+    # NIfTI keeps RGB as records of three bytes.
     return Volume(structured_to_unstructured(array) if len(shape) > array.ndim else array, affine, header)
 
 
 def _in_millimetres(image: Any) -> tuple[Any, Any]:
     """Affine and header of a nibabel image; both as they are unless the file counts in metres or microns."""
     header = image.header
+    # The lower three bits are the unit of space, those above the unit of time.
     scale = _MM_OF_UNIT.get(int(header["xyzt_units"]) % 8)
     if scale is None:
         return image.affine, header
     header = header.copy()
+    # pixdim[0] is the sign of the quaternion's frame, and those from the fourth on are no lengths.
     header["pixdim"][1:4] *= scale
     for name in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
         header[name] = header[name] * scale
@@ -164,6 +169,7 @@ def _read_sitk(path: Path) -> Volume:
     import SimpleITK
 
     image = SimpleITK.ReadImage(str(path))
+    # SimpleITK's arrays run z, y, x.
     array = SimpleITK.GetArrayFromImage(image).T
     if array.ndim > image.GetDimension():
         array = np.moveaxis(array, 0, -1)  # components of a voxel
@@ -190,12 +196,15 @@ def write_volume(path: str | Path, array: Any, affine: Any, header: Any = None) 
     import nibabel
 
     array = np.asarray(array)
+    # NIfTI knows no bool.
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
+    # With the dtype named, because nibabel refuses 64-bit integers that nobody asks for.
     image = nibabel.Nifti1Image(np.moveaxis(array, 0, -1) if array.ndim == 4 else array, affine, dtype=array.dtype)
     if header is not None and hasattr(header, "get_sform"):
         image.set_sform(affine, code=int(header["sform_code"]), update_affine=False)
         if int(header["qform_code"]):
+            # Field by field and not computed anew: the image's own quaternion, even a broken one, is to be kept.
             for name in ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
                 image.header[name] = header[name]
             image.header["pixdim"][:4] = header["pixdim"][:4]

@@ -55,6 +55,7 @@ def read_weights(path: Path, *, function: str, argument: str) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
+        # On the CPU first: weights saved on a GPU must open on a machine without one.
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn or foreign file raises many kinds of error
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
@@ -150,6 +151,7 @@ def _most_common(names: Mapping[str, Any], wanted: set[str], plain: Callable[[st
         for place in range(1, len(pieces)):
             if plain(".".join(pieces[place:])) in wanted:
                 found[".".join(pieces[:place]) + "."] += 1
+    # Of equal counts the first, which is the shortest prefix of the earliest name.
     return max(found, key=lambda prefix: found[prefix], default="")
 
 

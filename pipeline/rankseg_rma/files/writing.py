@@ -12,6 +12,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, since only there a rename is atomic; hidden from listings; with the suffix that writers go by.
     temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
         yield temporary
