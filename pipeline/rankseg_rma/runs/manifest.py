@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 PROVENANCE = "provenance.json"
+# argv[0] under pip's scripts and `python -m`; under any other name the arguments are those of somebody's own program.
 _PROGRAMS = ("rankseg-rma", "rankseg-rma.exe", "__main__.py")
 _PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "connected-components-3d", "monai", "torch", "numba")
 
@@ -19,6 +20,7 @@ def files_of_earlier_run(out: Path) -> set[Path]:
         paths = {(out / name).resolve() for name in names}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
+    # The record may have been edited or come from elsewhere: what lies outside of the folder is not ours to remove.
     return {path for path in paths if path.is_relative_to(out.resolve())}
 
 

@@ -41,6 +41,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def describe_failure(error: BaseException, path: Path) -> str:
     """One line that names the file and the first cause."""
     cause = list(causes(error))[-1]
+    # Our own errors say more than the library's that caused them; of all others the first cause says most.
     text = " ".join(str(error if isinstance(error, ValueError | FileNotFoundError) else cause).split())
     place = "" if str(path) in text[:300] else f" ({path})"
     return f"{type(cause).__name__}: {text[:300]}{place}"

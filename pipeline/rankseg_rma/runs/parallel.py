@@ -66,6 +66,7 @@ def _say_hello(value: int) -> int:
 
 
 def _run_pool(work: Callable[[T], R], cases: Sequence[T], workers: int) -> Iterator[R]:
+    # Spawned, because a fork inherits locks of threads that it does not have and may wait for them forever.
     context = multiprocessing.get_context("spawn")
     share = (share_threads(workers),)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=take_threads, initargs=share) as pool:
@@ -73,10 +74,12 @@ def _run_pool(work: Callable[[T], R], cases: Sequence[T], workers: int) -> Itera
         try:
             for case in cases:
                 waiting.append(pool.submit(work, case))
+                # Few ahead: behind one slow case the results of all others would pile up in memory.
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
             while waiting:
                 yield waiting.pop(0).result()
         except BaseException:
+            # Leaving the block would otherwise wait for every case that is not begun.
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -28,6 +28,7 @@ def progress_bar() -> Any:
 def restart_peak_memory() -> None:
     """Let the peak start again from the present size, where the system can (Linux)."""
     with suppress(OSError):
+        # 5 sets the peak (VmHWM) back to the present size.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
@@ -36,5 +37,6 @@ def peak_memory_bytes() -> int:
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    # macOS counts in bytes, Linux in kilobytes.
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
