@@ -29,6 +29,7 @@ def describe_columns() -> str:
     text += ["## Metrics", "", "| metric | unit | better | empty masks | meaning |", "|---|---|---|---|---|"]
     rule = {"score": "by the policy", "loss": "1 minus the policy's value", "own": "see meaning"}
     for metric in list_metrics(METRIC_GROUPS, (1.0,)):
+        # A bar would end the cell.
         meaning = " ".join((metric.compute.__doc__ or metric.title).split()).replace("|", "\\|")
         text.append(f"| {metric.name} | {metric.unit} | {metric.better or '-'} | {rule[metric.empty]} | {meaning} |")
     return "\n".join(text) + "\n"

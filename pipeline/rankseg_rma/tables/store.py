@@ -67,6 +67,7 @@ def write_table(path: Path, rows: "Rows") -> Path:
 
     frame = frame_of(path.name, rows)
     declared = [column.name for column in TABLES[path.name] if column.name != ANY]
+    # A table with `ANY` takes further columns; they follow in the order of the rows.
     further = [column for column in frame if column not in declared]
     with replacing(path) as temporary:
         frame.reindex(columns=[*declared, *further]).to_csv(temporary, index=False, encoding="utf-8")
@@ -80,6 +81,7 @@ def read_rows(path: Path) -> Any:
     """
     import pandas
 
+    # Without pandas' defaults a case called NA or None stays one, and 007 keeps its zeros as text.
     table = pandas.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
     declared = {column.name for column in TABLES.get(path.name, ())}
     if "score_over" in declared and "score_over" not in table:
