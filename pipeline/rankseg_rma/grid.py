@@ -44,7 +44,9 @@ def shear_degrees(steps_mm: Any) -> float:
     lengths = np.linalg.norm(steps, axis=0)
     products, sizes = np.abs(steps.T @ steps), np.outer(lengths, lengths)
     cosines = np.divide(products, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    # Above the diagonal alone: on it every axis meets itself.
     largest = float(np.triu(cosines, k=1).max())
+    # Rounding may lift a cosine above 1, of which the arcsine is NaN.
     return float(np.degrees(np.arcsin(min(largest, 1.0)))) if largest > _PERPENDICULAR else 0.0
 
 
@@ -98,6 +100,7 @@ def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> in
         >>> find_slice_axis(np.array([[0, 0, 1, 0], [0, 1, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1.0]]), "axial")
         0
     """
+    # True is an int and would be axis 1.
     if isinstance(slice_axis, int | np.integer) and not isinstance(slice_axis, bool):
         if not -num_axes <= slice_axis < num_axes:
             expected = f"an axis from 0 to {num_axes - 1}, or from the end, of {num_axes} spatial axes"
@@ -113,6 +116,7 @@ def find_slice_axis(affine: Any, slice_axis: str | int, num_axes: int = 3) -> in
     require_affine("find_slice_axis", direction if affine is None else affine)
     from nibabel.orientations import io_orientation
 
+    # nibabel wants a whole affine; the origin does not matter for directions.
     homogeneous = np.eye(4)
     homogeneous[:3, :3] = direction
     return int(np.flatnonzero(io_orientation(homogeneous)[:, 0] == ANATOMICAL_AXES[slice_axis])[0])
@@ -169,10 +173,13 @@ def same_grid(shape_a: Any, affine_a: Any, shape_b: Any, affine_b: Any) -> str:
     """
     if tuple(shape_a) != tuple(shape_b):
         return f"shape {tuple(shape_a)} and {tuple(shape_b)}"
+    # Two affine maps differ most at a corner, so that eight points stand for all voxels.
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape_a[:3]], [1.0], indexing="ij")).reshape(4, -1)
+    # Comparisons with NaN are false: below, such grids would pass for the same.
     if not (np.isfinite(affine_a).all() and np.isfinite(affine_b).all()):
         return "position: an affine is not finite"
     shift = np.abs((np.asarray(affine_a) - np.asarray(affine_b)) @ corners).max()
+    # A tenth of a voxel: headers in single precision, and those written through quaternions, shift corners a little.
     if shift > 0.1 * min(spacing_of(affine_a)):
         return f"position: corners lie up to {shift:.3g} mm apart"
     return ""
