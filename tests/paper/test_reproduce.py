@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import rankseg_rma
 from conftest import run, tiny_network
 from rankseg_rma import networks
 from rankseg_rma.checks import DatasetError
@@ -20,7 +21,6 @@ from rankseg_rma.paper import reproduce
 from rankseg_rma.paper.rows import list_rows
 from rankseg_rma.tables.dictionary import COLUMNS
 from rankseg_rma.tables.store import read_rows
-from rankseg_rma.training import engine as training
 from rankseg_rma.training import settings
 from rankseg_rma.training.recipes import load_recipe
 from rankseg_rma.training.train import train_network
@@ -111,8 +111,9 @@ SHORT = ("ade20k_segformer", "cityscapes_upernet", "lits_deeplabv3plus", "kits19
 def test_every_row_runs(name, roots, out, monkeypatch):
     row = list_rows()[name]
     if row.unit == "image":
-        # What a killed run would need of the large networks is up to 1.4 GB; here none is killed.
-        monkeypatch.setattr(training, "checkpoint_parts", lambda *parts: {"trainer": parts[3]})
+        # What a killed run would need of the large networks is up to 1.4 GB; here none is killed. The root keeps what
+        # configs once asked of it, so it is replaced there.
+        monkeypatch.setattr(rankseg_rma, "checkpoint_parts", lambda *parts: {"trainer": parts[3]})
     recipe = load_recipe(row.recipe)
     fold = () if row.folds is None else ("--fold", 1)
     said = run("reproduce", name, "--root", roots[recipe.dataset], "--out", out, *SMALL, *fold)
