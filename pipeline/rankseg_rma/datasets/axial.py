@@ -38,6 +38,7 @@ def from_axial(stack: Any, affine: Any) -> Any:
     places = tuple(lead + 1 + place for place in flipped)
     if isinstance(stack, np.ndarray):
         return np.flip(stack, places).transpose(axes)
+    # torch copies for a flip, even along no axis.
     return (stack.flip(places) if places else stack).permute(axes)
 
 
@@ -64,6 +65,7 @@ def resize_image(plane: Any, size: Sequence[int] | None) -> Any:
         return plane
     from scipy.ndimage import zoom
 
+    # `zoom` answers in the dtype it is given: whole numbers would be rounded.
     scale = [new / old for new, old in zip(size, plane.shape, strict=True)]
     return zoom(plane.astype(np.float32), scale, order=1, mode="nearest", grid_mode=True)
 

@@ -100,6 +100,7 @@ def _build_volume_card(content: Any, path: Path) -> DatasetCard:
     return DatasetCard(
         **{
             **content,
+            # Names go on without their values, so their order must be that of the values, not of the YAML.
             "labels": None if labels is None else dict(sorted(labels.items())),
             "intensity": intensity,
             "splits": splits,
@@ -167,6 +168,7 @@ def _build_image_card(content: Any, path: Path) -> ImageCard:
     return ImageCard(
         **{
             **content,
+            # The class index is the position, so the order in the YAML must not matter.
             "classes": dict(sorted(classes.items())),
             "void": tuple(sorted(void)),
             "colours": painted,
@@ -184,6 +186,7 @@ def _require_facts(facts: list[tuple[str, Any, str, Any]], path: Path) -> None:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
+    # In Python True is 1.
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

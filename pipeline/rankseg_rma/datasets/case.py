@@ -58,9 +58,11 @@ def inside(root: Path, name: Any) -> Path:
     """
     # By name, not by what a link points to: data sets are often folders of links.
     normal = os.path.normpath(_posix(root, str(name)))
+    # A list may name the folder as the user does, or by what a link to it points to.
     for base in (os.path.abspath(root), os.path.realpath(root)):
         if os.path.isabs(normal) and Path(normal).is_relative_to(base):
             normal = os.path.relpath(normal, base)
+    # For this system C:/x is a relative path.
     if os.path.isabs(normal) or PureWindowsPath(normal).drive or normal.split(os.sep)[0] == os.pardir:
         raise DatasetError(wrong("list_cases", "list of files", "paths inside its folder", name, path=root))
     return root / normal
@@ -73,6 +75,7 @@ def _posix(root: Path, name: str) -> str:
 
 def listed_file(path: Path) -> Path:
     """The file that a list names, in whatever Unicode form the disk has it; the path itself where there is none."""
+    # ASCII has one Unicode form only, and folders of thousands of files are slow to search.
     if is_there(path) or not path.parent.is_dir() or path.name.isascii():
         return path
     wanted = compose(path.name)

@@ -177,6 +177,7 @@ def _strange_values(label_map: Any, highest: int) -> Iterator[str]:
 
 def _values_of(label_map: Any) -> list[int]:
     """Values that occur in an array of uint8 or uint16; counting is many times faster than a sort."""
+    # A view also of volumes in Fortran order, as NIfTI gives them; the order of the values does not matter.
     flat, found = label_map.reshape(-1, order="A"), np.zeros(2**16, bool)
     for start in range(0, len(flat), _CHUNK):  # bincount makes 8 bytes of each value
         counts = np.bincount(flat[start : start + _CHUNK])

@@ -25,6 +25,7 @@ def count_notes(card: Card, cases: Sequence[Case]) -> Iterator[str]:
             yield _word_found("cases", len(cases), card.num_cases)
         return
     yield _word_found("slices", len(cases), card.num_slices)
+    # Folds of a part of the data are not those of the release, and would be called wrong.
     if card.fold_slices and len(card.splits.case_ids or ()) == card.num_cases:
         for fold, number in enumerate(card.fold_slices):
             validation = part_cases(card, cases, fold)["validation"]

@@ -72,6 +72,7 @@ def read_tested(entry: Mapping[Any, Any], card: Card | None) -> tuple[Any, Any]:
 
 def crop_centre(array: Any, size: Sequence[int]) -> Any:
     """The central (height, width) of an array (..., height, width); a side that is smaller stays."""
+    # Halved one by one, as MONAI's CenterSpatialCrop does, so that a test sees the pixels that validation saw.
     starts = [max(have // 2 - want // 2, 0) for have, want in zip(array.shape[-2:], size, strict=True)]
     rows, columns = (slice(start, start + want) for start, want in zip(starts, size, strict=True))
     return array[..., rows, columns]

@@ -53,6 +53,7 @@ def read_dataset_json(root: Path) -> DatasetFile:
         named = content.get("dataset")
         entries = _entries(named.values() if isinstance(named, dict) else content.get("training"))
         ending = str(content["file_ending"]) if entries is None or (not entries and "file_ending" in content) else None
+    # One of these is a ValueError too, but says more than the words below.
     except DatasetError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -81,6 +82,7 @@ def _read_labels(content: Mapping[str, Any]) -> tuple[dict[int, str], dict[str, 
 def _read_channels(content: Any) -> tuple[str, ...]:
     """Names of the channels by their number; a card joins them by commas, so that no name may have one."""
     if isinstance(content, dict):
+        # By number: as text, channel 10 comes before channel 2.
         content = [content[key] for key in sorted(content, key=int)]
     if isinstance(content, str):
         content = [content]

@@ -103,6 +103,7 @@ def _listed(root: Path, columns: list[str], names: Path, part: str) -> Case:
     """A line of image and label; of the paths, which start with somebody's folder, the last two names count."""
     if len(columns) != 2:
         raise DatasetError(wrong("list_cases", "line", "an image and a label", " ".join(columns), path=names))
+    # Lists made on Windows have backslashes, which are part of a name elsewhere.
     image, label = (listed_file(inside(root, Path(*Path(column.replace("\\", "/")).parts[-2:]))) for column in columns)
     return Case(compose(image.stem), image, label, part)
 

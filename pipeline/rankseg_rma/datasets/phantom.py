@@ -19,6 +19,7 @@ from rankseg_rma.files.writing import write_text
 from rankseg_rma.runs.outcome import Outcome
 from rankseg_rma.runs.progress import progress_bar
 
+# Fine voxels in a voxel; three along the axis of the slices, where voxels are mostly thickest.
 _FINE = np.array([2, 2, 3])
 _LABELS = {0: "background", 1: "liver", 2: "tumour"}
 
@@ -46,6 +47,7 @@ def make_phantom(
     entries = []
     for index in range(num_cases):
         case_id = f"phantom_{index:03d}"
+        # Seeded by case, so that it is the same in a cohort of any size.
         image, label, affine = render_case(np.random.default_rng([seed, index]), index)
         entry = {"image": f"./imagesTr/{case_id}.nii.gz", "label": f"./labelsTr/{case_id}.nii.gz"}
         write_volume(out / entry["image"], image, affine)
@@ -72,6 +74,7 @@ def render_case(rng: np.random.Generator, index: int) -> tuple[Any, Any, Any]:
         ((np.arange(n) + 0.5) * step - 0.5 * n * step)[tuple(slice(None) if a == axis else None for a in range(3))]
         for axis, (n, step) in enumerate(zip(fine_shape, spacing / _FINE, strict=True))
     )
+    # `0 * z`, like `z == z` below, only gives the mask its third axis.
     body = (x / 118) ** 2 + (y / 86) ** 2 + 0 * z < 1
     liver = _liver(rng, (x, y, z), fine_shape) & ((x / 108) ** 2 + (y / 76) ** 2 < 1)
     hu = np.where(body, -95.0, -1000.0) + _organs(rng, (x, y, z), body)
@@ -85,7 +88,9 @@ def render_case(rng: np.random.Generator, index: int) -> tuple[Any, Any, Any]:
             tumour |= inside & liver
     hu, liver_part, tumour_part = (_average(part) for part in (hu, liver, tumour))
     noise = gaussian_filter(rng.normal(size=shape), 0.6)
+    # Set after the smoothing, which lowers the deviation.
     hu += rng.uniform(11, 17) * noise / noise.std()
+    # The tumour first: it lies in the liver, which fills such voxels too.
     label = np.where(tumour_part >= 0.5, 2, np.where(liver_part >= 0.5, 1, 0)).astype(np.uint8)
     return np.clip(np.round(hu), -1024, 1500).astype(np.int16), label, _affine(rng, spacing, shape, index % 4 == 1)
 
@@ -100,6 +105,7 @@ def _average(fine: Any) -> Any:
 def _smooth_noise(rng: np.random.Generator, shape: Any, sigma: float) -> Any:
     """Smooth noise of unit variance, made coarsely and enlarged."""
     step = max(int(sigma // 2), 1)
+    # Two more: the last voxel is mixed with the place beyond it.
     coarse = gaussian_filter(rng.normal(size=np.array(shape) // step + 2), sigma / step)
     coarse /= coarse.std()
     for axis, size in enumerate(shape):
@@ -152,6 +158,7 @@ def _lesions(rng: np.random.Generator, liver: Any, step_mm: Any, with_tumours: b
         centre = origin + (places[rng.integers(len(places))] + 0.5) * step_mm
         # The first tumour of a case is one that a reader would not miss.
         low, high = (3 if lesions else 10, 40) if is_tumour else (3, 14)
+        # Log-uniform, as small lesions are the common ones.
         diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         contrast = -rng.uniform(28, 65) if is_tumour else -rng.uniform(12, 26)
         lesions.append(_Lesion(centre, diameter, contrast, is_tumour))

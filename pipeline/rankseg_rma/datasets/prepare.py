@@ -23,6 +23,7 @@ from rankseg_rma.runs.parallel import choose_workers, run_cases
 from rankseg_rma.runs.progress import track
 
 T = TypeVar("T")
+# About the size of VOC's photographs; it only decides whether processes are worth starting.
 _IMAGE_PIXELS = 500 * 375
 _KILLED = "the process that worked on it was killed, for example for lack of memory: try fewer --workers"
 
@@ -65,6 +66,7 @@ def _require_apart(out: Path | None, *originals: Path | None) -> Path:
     if out is None:
         raise ValueError(wrong("prepare", "out", "a folder to write", None, advice="Give --out."))
     for original in originals:
+        # Resolved, because a link may lead into a download.
         if original is not None and out.resolve().is_relative_to(original.resolve()):
             raise ValueError(wrong("prepare", "out", f"outside of {original}, which is never written to", out))
     return out
@@ -89,6 +91,7 @@ def _report_death(task: Any) -> tuple[str, None, str]:
 
 def _prepare_slices(card: DatasetCard, cases: Sequence[Case], root: Path, out: Path, workers: int | None) -> Outcome:
     tasks = _plan_slices(card, cases, root, out)
+    # Unfinished from here on: what a run that is killed below leaves must not pass for a whole store.
     open_store(out, card.name)
     finished = [record for task in tasks if (record := read_record(task)) is not None]
     done = {record["case_id"] for record in finished}

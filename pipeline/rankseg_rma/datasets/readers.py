@@ -36,6 +36,7 @@ def list_cases(card: Card, root: str | Path) -> tuple[Any, list[Case]]:
     if len(set(ids)) < len(ids):
         twice = sorted({case_id for case_id in ids if ids.count(case_id) > 1})
         raise DatasetError(wrong("list_cases", "case ids", "unique", ", ".join(twice), path=root))
+    # Training draws its samples by place in this list, which must not depend on the file system.
     return card, sorted(cases, key=lambda case: case.id)
 
 

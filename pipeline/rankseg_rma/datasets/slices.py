@@ -82,7 +82,9 @@ def _origin(task: SliceTask) -> dict[str, Any]:
         sources[part] = {
             "file": path.relative_to(task.root).as_posix(), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns,
         }  # fmt: skip
+    # Names and crop are left out: no slice depends on them.
     rule = {"labels": task.rule.labels, "keep": task.rule.keep, "size": task.rule.size}
+    # There and back, because a record read from JSON has lists for tuples and text for keys.
     origin: dict[str, Any] = json.loads(
         json.dumps({"version": VERSION, "dataset": task.dataset, "rule": rule, **sources})
     )
@@ -100,9 +102,11 @@ def make_slices(task: SliceTask) -> dict[str, Any]:
         ValueError: a file is damaged, the grids differ, or there are labels that the card does not know.
     """
     image, label = _read_case(task)
+    # The image's affine for both: rounding in the label's own must not turn it another way.
     images, labels = to_axial(image.array, image.affine), to_axial(label.array, image.affine)
     # Taken before anything is written: a source that changes meanwhile is seen as changed by the next run.
     origin = _origin(task)
+    # A run killed between here and the end must not leave the record of a case half made.
     task.record_path.unlink(missing_ok=True)
     entries: list[dict[str, Any]] = []
     for index, plane in enumerate(labels):
@@ -161,6 +165,7 @@ def _write_slice(task: SliceTask, index: int, plane: Any, classes: Any) -> dict[
     image = _compact(resize_image(plane, task.rule.size))
     label = resize_label(classes, task.rule.size)
     path = _folder(task) / f"{index:04d}.npz"
+    # The temporary name ends in .npz as well, or savez would put it behind.
     with replacing(path) as temporary:
         np.savez_compressed(temporary, image=image, label=label)
     return {
@@ -196,6 +201,7 @@ def open_store(store: Path, dataset: str) -> None:
             raise ValueError(
                 wrong("prepare", "out", f"a store of {dataset}", f"one of {owner}", path=store, advice=advice)
             )
+    # Left by killed runs, under their own process ids.
     for pattern in ("cases/.*.partial.*", "slices/*/.*.partial.*"):
         for path in store.glob(pattern):
             path.unlink()
@@ -225,6 +231,7 @@ def write_store(
     if failed:
         _write_unfinished(store, card.name, failed)
         return None
+    # Sorted, since finished and new records come one after the other: a resumed store is that of a single run.
     rule, records = card.slices, sorted(records, key=lambda record: record["case_id"])
     assert rule is not None
     if not any(record["slices"] for record in records):
@@ -241,6 +248,7 @@ def write_store(
     }  # fmt: skip
     text = json.dumps(content)
     write_text(store / "store.json", text)
+    # Given back as a later reader gets it.
     found: dict[str, Any] = json.loads(text)
     return found
 

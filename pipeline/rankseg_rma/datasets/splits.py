@@ -46,6 +46,7 @@ def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[s
     if not 0 <= fold < splits.folds:
         raise ValueError(wrong("split_cases", "fold", f"0 to {splits.folds - 1}", fold))
     groups: dict[str, list[str]] = {}
+    # With cases that have no kept slice: slices and volumes share their folds. Sorted, so that the shuffle repeats.
     for case_id in sorted({*case_ids, *(splits.case_ids or ())}):
         groups.setdefault(patient_of(case_id, splits.group), []).append(case_id)
     by_number = splits.order == "number"

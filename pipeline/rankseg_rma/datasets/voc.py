@@ -115,6 +115,7 @@ def convert_mask(task: MaskTask) -> None:
         FileNotFoundError: the mask or its photograph is missing.
         DatasetError: a file is damaged, has unknown values, or mask and photograph differ in size.
     """
+    # Taken before the mask is read: one that changes meanwhile is seen as changed by the next run.
     modified = task.source.stat().st_mtime_ns if task.source.is_file() else 0
     classes = read_sbd_mask(task.source) if task.source.suffix == ".mat" else read_classes(task.source, task.card)
     size = _size_of(task.image)
@@ -125,6 +126,7 @@ def convert_mask(task: MaskTask) -> None:
         expected, got = f"of classes 0 to {task.card.num_classes - 1}", strange[:5].tolist()
         raise DatasetError(wrong("prepare", "mask", expected, got, path=task.source))
     write_classes(task.target, classes, task.card)
+    # Last: a mask whose conversion was cut short does not carry its source's time.
     os.utime(task.target, ns=(modified, modified))
 
 
@@ -170,6 +172,7 @@ def open_folder(out: Path) -> None:
         ValueError: it holds something else.
     """
     others = [path.name for path in out.glob("*") if path.name not in ENTRIES and not path.name.startswith(".")]
+    # VOC's own folder has ImageSets too; its train.txt tells it apart.
     if others or (out / "ImageSets" / "Segmentation" / "train.txt").is_file():
         got = ", ".join(sorted(others)[:5]) or "an original download"
         advice = "Give an empty folder, or the one of an earlier run."
@@ -192,6 +195,7 @@ def finish_folder(out: Path, downloads: Downloads, tasks: list[MaskTask], datase
         "validation": len(downloads.lists["val"]),
     }  # fmt: skip
     write_text(_list_path(out), "".join(f"{task.case_id}\n" for task in tasks))
+    # Absolute, because the prepared folder is read from any working directory.
     content = {"dataset": dataset, "source": str(downloads.voc.resolve()), "counts": counts}
     write_text(out / "prepared.json", json.dumps(content, indent=1))
     return counts

@@ -72,9 +72,11 @@ def list_numbered(root: Path, word: str) -> dict[int, Path]:
 def _below(root: Path) -> Iterator[Path]:
     """Everything below a folder, each folder once, however many links lead to it; first those that are no links."""
     seen = set()
+    # `rglob` does not look into links, of which data sets are often made.
     for place, folders, files in os.walk(root, followlinks=True):
         here = Path(place)
         folders.sort(key=lambda name: ((here / name).is_symlink(), name))
+        # Links may lead round in a circle.
         if (real := os.path.realpath(place)) in seen:
             folders.clear()
             continue
