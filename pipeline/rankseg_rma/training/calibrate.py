@@ -44,6 +44,7 @@ def fit_run_temperature(bundle_root: str | Path, dataset_dir: str | Path) -> dic
             yield sample_log_probs(probs, label, most)
 
     found = fit_temperature(log_probs_of_cases())
+    # The last ones: the ratios begin with the background where there is one, the names do not.
     found["expected_volume_ratio"] = dict(
         zip(bundle.label_names, found.pop("mass_ratio")[-len(bundle.label_names) :], strict=True)
     )

@@ -68,6 +68,7 @@ def joined() -> Iterator[None]:
         yield
         return
     device = default_device()
+    # Before NCCL begins, or every process opens the first GPU.
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -89,6 +90,7 @@ def on_first_process(work: Callable[[], None]) -> None:
             work()
         except Exception as error:  # raised again below, when the others know
             failure = error
+    # Every process comes by here, failed or not: the others wait for it.
     failed = is_any(failure is not None)
     if failure is not None:
         raise failure
@@ -117,6 +119,7 @@ def spread(network: Any, device: torch.device) -> Any:
             advice = "Use `torchrun --nproc_per_node=N -m rankseg_rma train ...`."
             raise ValueError(wrong("spread", "processes", "joined before the training", "apart", advice=advice))
         return network
+    # Only on GPUs: SyncBatchNorm has no CPU version.
     if device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)

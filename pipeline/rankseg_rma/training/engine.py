@@ -85,6 +85,7 @@ def poly_schedule(
     def factor(iteration: int) -> float:
         if iteration < warmup:
             return max(lowest, iteration / warmup)
+        # Epochs of rounded length may run past the end, where a negative base gives a complex number.
         return float(max(0.0, 1 - (iteration - warmup) / (num_iterations - warmup)) ** power)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -92,6 +93,7 @@ def poly_schedule(
 
 def make_ema(network: Any, decay: float | None) -> EMAHandler | None:
     """Exponential moving average of the weights, which then is validated and kept; None without a decay."""
+    # ignite's momentum is the share of the new weights.
     return None if decay is None else EMAHandler(network, momentum=1 - decay)
 
 
@@ -106,6 +108,7 @@ def latest_checkpoint(models_dir: str | Path) -> Path | None:
 
     A run killed while writing leaves the one before; earlier versions also stored weights that had become NaN.
     """
+    # By number: as text, epoch 10 comes before epoch 9.
     found = sorted(Path(models_dir).glob("checkpoint_epoch=*.pt"), key=_epoch_of, reverse=True)
     for path in found:
         try:
@@ -148,6 +151,7 @@ def mean_iou(confusion: Any) -> Any:
     """Mean IoU of the pooled validation images over the classes that label or prediction have."""
 
     def present_only(table: Any) -> Any:
+        # Pooled counts of pixels soon exceed 2**24, beyond which float32 skips whole numbers.
         hits = table.diag().double()
         union = table.sum(dim=0) + table.sum(dim=1) - hits
         return (hits / union)[union > 0].mean()
@@ -180,6 +184,7 @@ class LossRecord:
             with self.path.open(encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].isdigit()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Rewritten without the epochs after the checkpoint, which are trained again.
         with self.path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "iteration", "loss", "learning_rate"])

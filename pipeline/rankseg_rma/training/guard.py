@@ -33,13 +33,16 @@ class FiniteGuard:
         output: Any = engine.state.output
         names = names_of(engine.state.batch)
         is_bad = not bool(torch.isfinite(output["loss"]))
+        # All stop together, or the others wait for the one that stopped.
         if is_any(is_bad):
             if not is_bad:
                 raise ValueError(wrong("train", "loss", "finite in every process", "another in one, which tells it"))
             loss = f"{float(output['loss'])}"
+            # From the first cause on: bad images make the weights bad, and bad weights the loss.
             spoilt = [name for name, image in zip(names, output["image"], strict=False) if not _is_finite(image)]
             if spoilt:
                 self._stop(engine, "images", "finite when they reach the network", f"loss {loss}", spoilt)
+            # It was the step before this one that spoilt them.
             if not self._weights_are_finite():
                 self._stop(engine, "weights", "finite", "others after the step before", self._before)
             self._stop(engine, "loss", "finite", loss, names)

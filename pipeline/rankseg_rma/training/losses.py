@@ -22,6 +22,7 @@ class CrossEntropy(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         target = labels.squeeze(1).long()
+        # Summed here and divided below: the mean over a batch of void alone would be 0 / 0.
         total = torch.nn.functional.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="sum")
         return total / (target != VOID).sum().clamp_min(1)
 
@@ -93,6 +94,7 @@ class JaccardMetric(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         by_class: torch.Tensor = self.jaccard(logits.float(), labels).flatten()
+        # Up to the number of classes, which leaves out void.
         present = torch.bincount(labels.flatten().long(), minlength=VOID + 1)[: len(by_class)] > 0
         return (by_class * present).sum() / present.sum().clamp_min(1)
 

@@ -12,6 +12,7 @@ from rankseg_rma.files.resources import resource_dir
 from rankseg_rma.networks import OPTIMIZERS, list_networks
 from rankseg_rma.training.losses import LOSSES
 
+# The smallest that counts as above 0, for ranges that exclude it.
 _TINY, _MOST = 1e-12, float("inf")
 _RANGES = {
     "learning_rate": (_TINY, _MOST), "weight_decay": (0, _MOST), "momentum": (0, 1), "head_multiplier": (_TINY, _MOST),

@@ -25,6 +25,7 @@ _SHIPPED = ("accumulation_steps", "ema_decay")
 
 def require_same_settings(run: Path, recipe: Recipe, given: Mapping[str, Any]) -> None:
     config = _read_config(run)
+    # How many loaders read does not touch the result.
     asked = {key: _plain(value) for key, value in given.items() if key != "num_workers"}
     differing = {key for key, value in asked.items() if config.get(key) != value}
     expected = {"length" if key.startswith("max_") else key for key in asked}
@@ -76,6 +77,7 @@ def _length(settings: Mapping[str, Any]) -> str:
 def word_change(name: str, values: tuple[Any, Any]) -> str:
     have, want = values
     if name == "encoder_weights":
+        # From scratch is null in a config, and no word for a reader.
         have = "random" if have is None else have
     return f"{name.replace('_', ' ')}: {have}, not {want}"
 

@@ -26,6 +26,7 @@ class SampleStream(Dataset[Any]):
 
     def __init__(self, items: Any, transform: Any, seed: int) -> None:
         self.items, self.transform, self.seed = items, transform, seed
+        # Of the present pass: drawn for each sample, it would cost the length of the data set every time.
         self._order: tuple[int, Any] = (-1, None)
 
     def __getitem__(self, position: int) -> Any:
@@ -35,6 +36,7 @@ class SampleStream(Dataset[Any]):
         item = self.items[int(self._order[1][place])]
         if self.transform is None:
             return item
+        # From the position alone: which worker or process makes the sample must not matter.
         state = np.random.default_rng([self.seed, 1, int(position)]).integers(2**31)
         self.transform.set_random_state(seed=int(state))
         return self.transform(item)
@@ -63,6 +65,7 @@ class StreamBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         first = (self.epoch - 1) * self.epoch_length
         for batch in range(first, first + self.epoch_length):
+            # Side by side, so that the shares of all processes make up the batch that one alone would have.
             start = batch * self.batch_size + self.rank * self.share
             yield list(range(start, start + self.share))
 
@@ -81,4 +84,5 @@ class StartEpoch:
 
     def __call__(self, engine: Engine) -> None:
         self.batches.epoch = engine.state.epoch
+        # No two epochs (below 990) and processes (up to 101) of any seeds get the same number.
         set_determinism(self.seed * 100_003 + engine.state.epoch * 101 + self.batches.rank)
