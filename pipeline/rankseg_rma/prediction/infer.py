@@ -65,6 +65,7 @@ def infer_cases(
     if save_probabilities:
         write_text(folder / "labels.json", json.dumps(bundle.label_names))
         write_kind(folder, bundle.multilabel)
+    # The saved probabilities are those before temperature: `decode` finds it beside them and does the same.
     if save_probabilities and (bundle_root / TEMPERATURE_FILE).is_file():
         with replacing(folder / "temperature.json") as temporary:
             shutil.copyfile(bundle_root / TEMPERATURE_FILE, temporary)

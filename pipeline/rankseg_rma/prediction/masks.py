@@ -38,9 +38,11 @@ def decode(
     scaled = scale_probabilities(held, options.temperature or 1.0, multilabel=multilabel, function="decode")
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
     arms = arms_of(decoders, options, axis, multilabel=multilabel)
+    # Argmax needs no scaling, which keeps the order of the classes.
     decoded = decode_arms(held, scaled, arms, multilabel=multilabel)
     told = expect(scaled, decoded, options.metric, unit=options.unit, slice_axis=axis)
     voxel_ml = voxel_volume_ml(probabilities.affine)
+    # Of a single class and of overlapping ones, the first is foreground too.
     first = 0 if len(held) == 1 or multilabel else 1
     rows = []
     for index in range(first, len(held)):
@@ -78,6 +80,7 @@ def decode_probabilities(
     folders = sorted({path.parent for path in volumes.values()})
     files = [folder / "temperature.json" for folder in folders]
     stored = [read_temperature(path) for path in files if path.is_file()] if temperature is None else []
+    # A folder without a temperature would get that of another in silence.
     if len(set(stored)) > 1 or (stored and len(stored) < len(files)):
         advice = "Give --temperature, or decode the folders one by one."
         raise ValueError(wrong("decode", "temperature", "one for all inputs", "folders that differ", advice=advice))

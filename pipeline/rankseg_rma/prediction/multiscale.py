@@ -50,6 +50,7 @@ class MultiScaleInferer(Inferer):
         views = [(ratio, mirror) for ratio in self.ratios for mirror in ((False, True) if self.flip else (False,))]
         total = sum(self._probs_of(inputs, network, ratio, mirror) for ratio, mirror in views)
         mean = total / len(views)
+        # Finite also for a probability of 0; behind the softmax, 1e-30 is as good as 0.
         logits: torch.Tensor = mean.logit() if self._alone(mean) else mean.clamp_min(1e-30).log()
         return logits
 
@@ -65,6 +66,7 @@ class MultiScaleInferer(Inferer):
         image = inputs if scaled == size else _resize(inputs, scaled)
         probs: Any = sliding_window_inference(
             image.flip(-1) if mirror else image, self.roi_size, self.sw_batch_size,
+            # Before the windows are averaged: a mean of logits is another thing than one of probabilities.
             lambda window: self._activate(network(window)),
             overlap=1 - self.stride_rate, mode="constant", padding_mode="constant", cval=self.fill,
         )  # fmt: skip
@@ -73,6 +75,7 @@ class MultiScaleInferer(Inferer):
 
 
 def _resize(images: Any, size: tuple[int, ...]) -> Any:
+    # Edges, not pixel centres, lie on each other, as in `resize_image`.
     return interpolate(images, size, mode="bilinear", align_corners=False)
 
 

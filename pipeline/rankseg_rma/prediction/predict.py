@@ -57,13 +57,16 @@ def _predict_volume(bundle: Bundle, channels: Sequence[Path]) -> Probabilities:
     with torch.inference_mode(), torch.autocast(bundle.device.type, enabled=bundle.device.type == "cuda"):
         logits = bundle.inferer(item["image"].as_subclass(torch.Tensor)[None], bundle.network)[0]
     item["pred"] = convert_to_dst_type(_activate(bundle, logits), item["image"])[0]
+    # The inversion needs room for probabilities on two grids.
     del logits
+    # Linear: by default MONAI inverts with the nearest neighbour, which leaves steps in probabilities.
     invert = Invertd("pred", bundle.preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
     pred = invert(item)["pred"]
     fault = same_grid(pred.shape[1:], pred.affine.numpy(), grid.shape, grid.affine)
     if fault:
         expected = "on the image's own grid after inversion"
         raise ValueError(wrong("predict_probabilities", "probabilities", expected, fault, path=image))
+    # Interpolation may leave [0, 1] by rounding.
     probs = pred.as_subclass(torch.Tensor).float().clamp_(0, 1)
     if len(probs) > 1 and not bundle.multilabel:
         # Resampling at the edge of a crop mixes probabilities with its zeros; voxels of zeros alone stay so.
@@ -84,6 +87,7 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
         found = predict_image(bundle, resize_image(plane, bundle.slice_size)[None])
         found = resize_probs(found, plane.shape)
         if probs is None:
+            # Filled in place: a list of slices would be copied once more to be stacked.
             probs = torch.empty((len(found), *stack.shape), dtype=torch.float32)
         probs[:, place] = found
     assert probs is not None
@@ -93,6 +97,7 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
 def _activate(bundle: Bundle, logits: Any) -> Any:
     """Probabilities of logits (class, *spatial): a sigmoid each where classes may overlap or there is only one."""
     alone = bundle.multilabel or len(logits) == 1
+    # In float32: half precision, as autocast gives it, has steps of 0.0005 below 1.
     return logits.float().sigmoid() if alone else logits.float().softmax(dim=0)
 
 
@@ -115,6 +120,7 @@ def predict_image(bundle: Bundle, image: Any) -> Any:
         ValueError: pixels are NaN or infinite.
     """
     require_finite("predict_image", image)
+    # A flipped view has negative strides, which torch does not take.
     tensor = torch.as_tensor(np.ascontiguousarray(image), dtype=torch.float32)
     ready = bundle.preprocessing({"image": tensor})["image"]
     ready = torch.as_tensor(ready, dtype=torch.float32).as_subclass(torch.Tensor).to(bundle.device)
@@ -172,6 +178,7 @@ def _as_nifti(channels: Sequence[Path], grid: Grid) -> Iterator[Path]:
         return
     volume = read_volume(path) if len(channels) == 1 else _stack(channels)
     with TemporaryDirectory() as folder:
+        # Not packed: it is read once and thrown away.
         copy = Path(folder) / f"{case_id_of(path)}.nii"
         write_volume(copy, volume.array, volume.affine)
         yield copy
