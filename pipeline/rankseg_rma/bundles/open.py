@@ -131,6 +131,7 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
     if missing:
         raise DatasetError(wrong("open_bundle", "config", "complete", f"no {', '.join(missing)}", path=config))
     try:
+        # Tried first: a device that is not there is told as such, before a network is built.
         torch.empty(0, device=parser.get_parsed_content("device"))
     except (RuntimeError, AssertionError) as error:
         got = " ".join(str(error.__cause__ or error).split())[:150]
@@ -148,6 +149,7 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
         network.eval(),
         inferer,
         parser.get_parsed_content("device"),
+        # Configs of slices list the background first, which is no label of a mask.
         names[1:] if kind == "slices" and not multilabel else names,
         stored_temperature(root),
         kind,
@@ -182,6 +184,7 @@ def _load_weights(network: "torch.nn.Module", path: Path) -> str:
     fit, expected = fit_weights(content, own), "those of the config's network"
     fit = require_fit(fit, function="open_bundle", argument="weights", expected=expected, path=path)
     require_no_nan(fit.tensors, function="open_bundle", path=path)
+    # What the file lacks, the counters of batch norm, stays as it was made.
     network.load_state_dict(own | fit.tensors)
     return fit.rule
 

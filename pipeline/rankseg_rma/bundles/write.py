@@ -69,6 +69,7 @@ def write_bundle(
     written[f"{card.name}.yaml"] = card_file.read_text(encoding="utf-8")
     for name, text in written.items():
         write_text(configs / name, text)
+    # evaluate.yaml is a config of volumes only.
     copied = ("logging.conf",) if facts["kind"] != "volume" else ("evaluate.yaml", "logging.conf")
     for name in copied:
         shutil.copyfile(shipped / name, configs / name)
@@ -177,6 +178,7 @@ def _describe(card: DatasetCard | ImageCard, facts: dict[str, Any]) -> str:
 def _license_text() -> str:
     from importlib.metadata import files
 
+    # Installed, the licence is among the files of the package, wherever those lie.
     for path in files("rankseg-rma") or []:
         if path.name == "LICENSE":
             return path.read_text(encoding="utf-8")
