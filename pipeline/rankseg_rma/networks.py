@@ -94,6 +94,7 @@ class PaddedNetwork(torch.nn.Module):
 
 def encoder_of(network: torch.nn.Module) -> torch.nn.Module | None:
     """The encoder inside a network, under whatever wraps it; None when it has none."""
+    # DistributedDataParallel calls what it wraps `module`, `PaddedNetwork` calls it `network`.
     while isinstance(inner := getattr(network, "module", getattr(network, "network", None)), torch.nn.Module):
         network = inner
     encoder = getattr(network, "encoder", None)
@@ -112,6 +113,7 @@ def parameter_groups(network: torch.nn.Module, learning_rate: float, head_multip
     A network without encoder is one group at ``learning_rate``.
     """
     encoder = encoder_parameters(network)
+    # By identity: comparing tensors compares their values.
     inside = {id(parameter) for parameter in encoder}
     rest = [parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in inside]
     if not encoder:
@@ -140,6 +142,7 @@ def natural_network(
     require_one_of("natural_network", "architecture", architecture, ARCHITECTURES)
     library = _import_library()
     known = _library_name(encoder, library)
+    # Without weights (None): the library would reach for its own.
     network = library.create_model(architecture, known, None, in_channels, num_classes, **ARCHITECTURES[architecture])
     if encoder_weights is not None:
         path = _hub_file(known, library) if encoder_weights == "imagenet" else Path(encoder_weights)
@@ -186,6 +189,7 @@ def _hub_file(encoder: str, library: Any) -> Path:
     if repository is None:
         raise ValueError(wrong("natural_network", "encoder_weights", "null or a file", f"'imagenet' for {encoder}"))
     reason = ""
+    # The cache first: asking the hub without a network waits for its time-outs.
     for only_cache in (True, False):
         try:
             return Path(

@@ -121,6 +121,7 @@ class AsDiscreteRMA(Transform):
             "metric": metric, "unit": unit, "multilabel": multilabel, "pruning_prob": pruning_prob,
             "unassigned": unassigned, "void_index": void_index, "smooth": smooth, "backend": backend,
         }  # fmt: skip
+        # Built and thrown away, so that a wrong option is an error here and not at the first image.
         RMADecoder(**self.options)
         find_slice_axis(None, slice_axis)
         self._require_room(1)
@@ -131,6 +132,7 @@ class AsDiscreteRMA(Transform):
         img = convert_to_tensor(img, track_meta=get_track_meta())
         probs = img.as_subclass(torch.Tensor) if isinstance(img, torch.Tensor) else img
         if self.softmax:
+            # In float32: half precision has steps of 0.0005 below 1.
             probs = torch.softmax(probs.float(), dim=0)
         if self.sigmoid:
             probs = torch.sigmoid(probs.float())
@@ -140,6 +142,7 @@ class AsDiscreteRMA(Transform):
             affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
             axis = find_slice_axis(affine, self.slice_axis, probs.ndim - 1)
         decoding = RMADecoder(slice_axis=axis, **self.options)(probs)
+        # After the decoder, which has words of its own for NaN, ranges and shapes.
         if not self.options["multilabel"]:
             require_sums("AsDiscreteRMA", "img", probs)
         labels = decoding.labels if self.options["multilabel"] else decoding.labels[None]
@@ -161,6 +164,7 @@ class AsDiscreteRMA(Transform):
     def _onehot(self, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
         """One channel per class; a void voxel is in none of them."""
         void = labels == self.options["void_index"] if self.options["unassigned"] == "void" else None
+        # `one_hot` takes no label beyond the classes: void goes to class 0 and is taken out again.
         inside = labels if void is None else torch.where(void, 0, labels)
         hot = one_hot(inside.long(), num_classes=num_classes, dim=0, dtype=torch.bool)
         return hot if void is None else hot & ~void
