@@ -27,6 +27,7 @@ from rankseg_rma.tables.store import write_table
 
 ARMS = ("argmax", "rma", "rma_untempered", "threshold")
 UNITS = ("volume", "slice")
+# Fixed, so that the same patients fall into the same folds whenever it is asked.
 _SEED = 0
 # Samples of all cases are held at once; so many voxels fix one temperature well.
 _MAX_VOXELS_PER_CASE = 50_000
@@ -82,6 +83,7 @@ def advise(
         fold: _fit([c for c in cases if fold_of[c.patient] != fold], metric) for fold in sorted(set(fold_of.values()))
     }
     rows: list[dict[str, Any]] = []
+    # Read a second time: the probabilities of all cases would not fit into memory.
     for case in track(cases, "decoding", len(cases)):
         temperature, thresholds = fitted[fold_of[case.patient]]
         try:
@@ -128,6 +130,7 @@ def _read_cases(
             # A single class is paired with its complement, or no voxel of it would have a class.
             pair = torch.cat([1 - probs, probs]) if len(probs) == 1 else probs
             log_probs, target = sample_log_probs(pair, label.array)
+            # Every n-th of a sample in the order of the volume, so that all of the volume is in it.
             step = -(-len(target) // _MAX_VOXELS_PER_CASE) or 1
             axes = {"volume": None, "slice": find_slice_axis(label.affine, slice_axis)}
             counts = {unit: count_thresholds(probs.numpy(), label.array, axis) for unit, axis in axes.items()}
@@ -153,6 +156,7 @@ def _load(path: Path, reference: Path) -> tuple[Any, LabelMap]:
 
 def _folds_of(patients: Sequence[str], folds: int) -> dict[str, int]:
     order = np.random.default_rng(_SEED).permutation(len(patients))
+    # Dealt out in turn: folds differ by one patient at most.
     return {patients[index]: int(place % folds) for place, index in enumerate(order)}
 
 
@@ -187,6 +191,7 @@ def _score(
     probs, label_map = _load(case.path, case.reference)
     held = Probabilities(probs, label_map.affine)
     axis = find_slice_axis(label_map.affine, slice_axis)
+    # Once for both units, since argmax knows none.
     argmax = decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"]
     rows = []
     for unit in UNITS:
@@ -202,6 +207,7 @@ def _score(
             pairs = count_pairs(mask, label_map.array, axis)
             for label in range(1, max(len(probs), 2)):
                 parts = pairs.overlaps([label])
+                # Slices add up to the whole, which then needs no count of its own.
                 whole = sum(parts, start=Overlap(0, 0, 0))
                 measured = Measured(whole, voxel_volume_ml(label_map.affine), parts)
                 rows.append({
@@ -217,6 +223,7 @@ def _score(
 
 def _compare(scores: pandas.DataFrame, metric: str, cluster: str | None, partial: bool) -> list[dict[str, Any]]:
     rows = []
+    # In the order of the rows: as text, label 10 comes before label 2.
     labels = list(dict.fromkeys(scores["label"]))
     for unit in UNITS:
         rule = PairingRule(ARMS, cluster, labels, metric_of_unit(metric, unit), partial)

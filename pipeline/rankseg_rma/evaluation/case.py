@@ -145,6 +145,7 @@ def _require_known(pairs: Any, known: frozenset[int] | None, prediction: LabelMa
         ("reference", total.sum(axis=1), reference.path),
         ("prediction", total.sum(axis=0), prediction.path),
     ):
+        # The list runs up to the largest label, so some of its values may occur in neither map.
         strange = [value for value, count in zip(pairs.values, counts, strict=True) if count and value not in known]
         strange = [value for value in strange if value]
         if strange:
@@ -158,6 +159,7 @@ def score_mask(prediction: LabelMap, reference: LabelMap, plan: ScorePlan) -> Ar
     axis = find_slice_axis(reference.affine, plan.slice_axis)
     pairs = count_pairs(prediction.array, reference.array, axis if "slice" in plan.groups else None)
     _require_known(pairs, plan.known, prediction, reference)
+    # With a margin a mask touches the box only where it touches the volume, which `edge_is_inside` depends on.
     box = union_box(prediction.array, reference.array, margin=1)
     corner = np.array([part.start for part in box])
     view = _View(prediction.array[box], reference.array[box], corner, reference.affine, axis, plan)
@@ -221,6 +223,7 @@ def _measure(measured: Measured, structure: Structure, view: _View, arm: ArmScor
             values = surface_dice(prediction, reference, arm.spacing_mm, structure.tolerances_mm, areas)
             measured = replace(measured, surface_dice=dict(zip(structure.tolerances_mm, values, strict=True)))
     wanted = structure.is_lesion and "lesion" in plan.groups
+    # Without a reference every component is a false positive, which is told of structures that are no lesions too.
     if not wanted and status != "reference_empty":
         return measured
     match = match_lesions(prediction, reference, view.steps_mm, connectivity=plan.connectivity, slice_axis=view.axis)
@@ -243,6 +246,7 @@ def _measure(measured: Measured, structure: Structure, view: _View, arm: ArmScor
 def _add_lesion_rows(arm: ArmScores, structure: Structure, match: LesionMatch, view: _View) -> None:
     for side, lesions in (("reference", match.references), ("prediction", match.predictions)):
         for lesion in lesions:
+            # Indices are those of the box: its corner brings them back to the volume.
             x, y, z = (view.affine @ [*(np.array(lesion.centroid_index) + view.corner), 1.0])[:3]
             row = {
                 "label": structure.key, "label_name": structure.name, "side": side, "lesion": lesion.number,
@@ -268,6 +272,7 @@ def _add_rows(arm: ArmScores, structure: Structure, measured: Measured, plan: Sc
             "status": overlap.status, "empty_policy": plan.empty_policy, **counts,
         })  # fmt: skip
     for number, part in enumerate(measured.slices if overlap.status != "both_empty" else ()):
+        # Slices without the label would be most rows of the file.
         if part.num_reference or part.num_prediction:
             arm.slices.append({
                 **place, "slice": number, "status": part.status, "tp": part.tp, "fp": part.fp, "fn": part.fn,

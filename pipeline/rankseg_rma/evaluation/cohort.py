@@ -71,6 +71,7 @@ def summary_rows(scores: pandas.DataFrame) -> list[dict[str, Any]]:
         if values.size:
             quantiles = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
             names = ("smallest", "q05", "q25", "median", "q75", "q95", "largest")
+            # A single case has no spread; 0 would claim that there is none.
             sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
             place |= {"mean": float(values.mean()), "sd": sd, **dict(zip(names, quantiles, strict=True))}
         policy = part["empty_policy"].iloc[0]
@@ -92,6 +93,7 @@ def volume_rows(
 
     That sum is of the run of the first of ``arms`` that has one; a note says when another run's differs.
     """
+    # The row of every metric repeats the counts: one row a mask is enough.
     one = scores.drop_duplicates(["case_id", "label", "decoder"])
     table = one[["case_id", *KEYS, "decoder"]].assign(
         reference_ml=one["n_reference"] * one["voxel_ml"], prediction_ml=one["n_prediction"] * one["voxel_ml"]
@@ -107,12 +109,14 @@ def volume_rows(
         model = model.assign(decoder="expected", prediction_ml=model.pop("expected_volume_ml"))
         table = pandas.concat([table, model], ignore_index=True)
     difference = table["prediction_ml"] - table["reference_ml"]
+    # Undefined and not infinite where the reference is empty.
     percent = 100 * difference / table["reference_ml"].where(table["reference_ml"] > 0)
     return table.assign(difference_ml=difference, difference_percent=percent)
 
 
 def _same_sums(chosen: pandas.Series, other: pandas.DataFrame) -> bool:
     mine = other.set_index(["case_id", "label"])["expected_volume_ml"]
+    # Two runs of one network differ by rounding only.
     return bool(np.allclose(mine, chosen.reindex(mine.index), rtol=1e-6, equal_nan=True))
 
 
@@ -292,6 +296,7 @@ def widen_scores(scores: pandas.DataFrame) -> pandas.DataFrame:
         return pandas.DataFrame()
     metrics, place = list(dict.fromkeys(scores["metric"])), ["case_id", "decoder", "label"]
     wide = scores.pivot(index=_WIDE_KEYS, columns="metric", values="value")[metrics].reset_index()
+    # `pivot` has sorted the rows; this brings back the order of cases and labels.
     return scores.drop_duplicates(place)[place].merge(wide, on=place)[[*_WIDE_KEYS, *metrics]]
 
 

@@ -61,6 +61,7 @@ def compare_folders(
     known = list_references(references)
     tuned_on, decoded = (match_cases(list_volumes(one), known) for one in (validation, folder))
     options = with_known_ids(options, known)
+    # References of the validation cases lie in the same folder, but those cases are not judged.
     wanted = set(known if options.only is None else options.only) - set(tuned_on)
     _require_other_patients(tuned_on, decoded, options, validation)
     judged = {case_id: path for case_id, path in decoded.items() if case_id in wanted}
@@ -90,6 +91,7 @@ def _write_threshold_masks(tuning: _Tuning, outcome: Outcome) -> None:
     from rankseg_rma.runs.manifest import files_of_earlier_run
 
     metric = tuning.options.metric.removeprefix("slice_").removesuffix("_all")
+    # Thresholds are tuned for Dice or IoU; for any other score of the report, for Dice.
     metric = metric if metric in ("dice", "iou") else "dice"
     by_slice = tuning.options.metric.startswith("slice_")
     counts = {}
@@ -111,6 +113,7 @@ def _write_threshold_masks(tuning: _Tuning, outcome: Outcome) -> None:
     write_text(record, json.dumps(told, indent=1))
     outcome.written.append(record)
     for stale in files_of_earlier_run(outcome.out):
+        # A mask of an earlier run would be scored as if it were of this one.
         if stale.parent == tuning.folder.resolve():
             stale.unlink(missing_ok=True)
     for case_id, path in track(tuning.judged.items(), "decoding with the threshold", len(tuning.judged)):

@@ -64,6 +64,7 @@ def evaluate_masks(
         name: {case_id: path for case_id, path in found.items() if wanted_ids(case_id, options)}
         for name, found in listed.items()
     }
+    # From the headers, where they are NIfTI: the work is divided before a voxel is read.
     grids = read_grids(reference_files[case_id] for case_id in chosen)
     straight = [grid.affine for grid in grids.values() if not shear_degrees(grid.affine[:3, :3])]
     plan = make_plan(options, {spacing_of(affine) for affine in straight})
@@ -120,6 +121,7 @@ def _fill_absent(results: Sequence[CaseScores], plan: ScorePlan) -> list[Structu
         return list(plan.structures)
     arms = [arm for case in results for arm in case.arms.values()]
     seen = {row["label"] for arm in arms for row in arm.rows}
+    # By number: as text, label 10 comes before label 2.
     structures = [Structure(key, key, (int(key),), True, plan.tolerances_mm) for key in sorted(seen, key=int)]
     for arm in arms:
         mine = {row["label"] for row in arm.rows}

@@ -25,11 +25,13 @@ def write_monai_files(folder: Path, scores: pandas.DataFrame, predictions: Path)
     from monai.handlers.utils import write_metrics_reports
 
     dice = scores[scores["metric"] == "dice"]
+    # `pivot` sorts labels as text, 10 before 2.
     table = dice.pivot(index="case_id", columns="label", values="value")[list(dict.fromkeys(dice["label"]))]
     values = table.to_numpy(np.float64)
     means: dict[str, Any] = {"mean_dice": float(np.nanmean(values))}
     folder.mkdir(parents=True, exist_ok=True)
     names = ("metrics.csv", "mean_dice_raw.csv", "mean_dice_summary.csv")
+    # Inside the folder, because files are renamed within one file system only.
     with TemporaryDirectory(dir=folder, prefix=".partial") as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a mean over nothing is NaN, as MONAI writes it
         write_metrics_reports(
@@ -51,6 +53,7 @@ def write_kits23(path: Path, scores: pandas.DataFrame) -> Path:
     wide = scores.pivot(index="case_id", columns=["label", "metric"], values="value").sort_index()
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
+        # csv's own line ends are those of Windows.
         writer.writerow(["caseID", *columns])
         for case_id, row in wide.iterrows():
             writer.writerow([case_id, *(f"{row[key]:.8f}" for key in columns.values())])
@@ -61,6 +64,7 @@ def write_kits23(path: Path, scores: pandas.DataFrame) -> Path:
 def write_lits(folder: Path, cases: Sequence[LitsCase]) -> list[Path]:
     """Write the challenge's figures: lits.json, and lits.csv with one line; corrected figures are named so."""
     summary = summarise_lits(cases)
+    # JSON knows no NaN.
     text = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in summary.items()}
     write_text(folder / "lits.json", json.dumps(text, indent=1))
     with replacing(folder / "lits.csv") as temporary:
@@ -97,6 +101,7 @@ def write_nnunet(
     }
     foreground = [_nnunet_key(label) for label in averaged] or keys
     summary = {
+        # Not `_nanmean`: as in nnU-Net, a label without any value leaves no mean.
         "foreground_mean": {name: float(np.mean([mean[key][name] for key in foreground])) for name in columns},
         "mean": mean,
         "metric_per_case": [
@@ -115,4 +120,5 @@ def _nnunet_key(label: str) -> str:
 
 def _nanmean(values: Sequence[float]) -> float:
     array = np.asarray(values, np.float64)
+    # NumPy warns of a mean over nothing.
     return float(np.nanmean(array)) if np.isfinite(array).any() else float("nan")

@@ -33,6 +33,7 @@ def find_arms(predictions: Sequence[str]) -> dict[str, Path]:
     """
     arms: dict[str, Path] = {}
     for entry in predictions:
+        # A folder's own name may have an equals sign.
         name, _, text = ("", "", entry) if Path(entry).is_dir() else entry.partition("=")
         folder = Path(text) if text else Path(entry)
         if not folder.is_dir():
@@ -101,6 +102,7 @@ def require_own_folder(out: Path, inputs: Sequence[Path]) -> None:
         raise ValueError(wrong("evaluate", "out", "a folder of its own", out, advice="It is one of the inputs."))
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # Tried, for permissions do not tell of a file system that is full or read-only.
         with TemporaryFile(dir=out):
             pass
     except OSError as error:

@@ -49,9 +49,11 @@ def write_outputs(scored: ScoredCohort, outcome: Outcome) -> None:
             scored.files, scored.references, options.images, scored.missing, partial, options.window, options.title
         )
         outcome.attempt("report.html", lambda: write_report(tables, given, provenance, outcome))
+    # Last, when all that was written is known.
     written = sorted(str(path.relative_to(outcome.out)) for path in outcome.written)
     write_text(outcome.out / PROVENANCE, json.dumps({**provenance, "files": written}, indent=1))
     outcome.written.append(outcome.out / PROVENANCE)
+    # A table of an earlier run that this one did not write would pass for one of this run.
     for path in earlier - {path.resolve() for path in outcome.written}:
         path.unlink(missing_ok=True)
 
@@ -120,6 +122,7 @@ def _describe_run(scored: ScoredCohort, partial: str) -> dict[str, Any]:
         "bootstrap_resamples": paired.NUM_RESAMPLES, "seed": paired.SEED,
         "packages": package_versions(),
         "predictions": {name: str(folder) for name, folder in scored.arms.items()},
+        # Decoders of one run share the file.
         "inference": {str(path): sha256_of(path) for path in dict.fromkeys(told) if path.is_file()},
         "sha256": {case.case_id: _digests(case) for case in scored.results},
     }  # fmt: skip

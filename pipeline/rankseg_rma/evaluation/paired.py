@@ -87,6 +87,7 @@ def _tables_of(
 ) -> dict[tuple[str, str], pandas.DataFrame]:
     """Per label a frame of case by decoder (NaN where undefined), and the mean over labels last."""
     wide = part.pivot(index=["label", "label_name", "case_id"], columns="decoder", values="value")
+    # A decoder without any score has no column yet.
     wide = wide.reindex(columns=[first, second])
     order = part[["label", "label_name"]].drop_duplicates().itertuples(index=False, name=None)
     tables = {key: wide.loc[key] for key in order}
@@ -109,6 +110,7 @@ def _mean_over_labels(part: pandas.DataFrame, first: str, second: str) -> pandas
     spoilt = counted.isna().any(axis=1).groupby("case_id").any()
     means = counted.groupby("case_id").mean()
     means[spoilt.reindex(means.index)] = np.nan
+    # With the cases that have no mean, so that they are counted as left out.
     return means.reindex(part["case_id"].drop_duplicates().sort_values())
 
 
@@ -117,6 +119,7 @@ def _compare(
 ) -> dict[str, Any] | None:
     if not table.notna().all(axis=1).any():
         return None
+    # Resampling draws cases by their place, which must not depend on the order of the files.
     table = table.sort_index()
     patients = None if cluster is None else [patient_of(str(case_id), cluster) for case_id in table.index]
     margins = margins_of(unit)
@@ -130,6 +133,7 @@ def _compare(
 
 
 def _add_holm(rows: list[dict[str, Any]]) -> None:
+    # The mean over labels is a question of its own, and none of the several that are corrected for.
     labels = [row for row in rows if row["label"] != MACRO]
     for name in ("p_permutation", "p_wilcoxon"):
         for row in rows:
@@ -183,6 +187,7 @@ def _strata_values(
     if not lesions.empty:
         inside = (lesions["label"] == label) & (lesions["side"] == "reference") & (lesions["decoder"] == pair[0])
         count = lesions[inside].groupby("case_id").size().reindex(mine.index)
+        # One number in all cases divides nothing.
         if count.nunique() > 1:
             found["reference lesions"] = count.where(present)
     if not expected.empty:

@@ -10,6 +10,7 @@ from rankseg_rma.evaluation.structures import ScorePlan, Structure
 from rankseg_rma.metrics import EMPTY_POLICIES, METRIC_GROUPS, find_metric, list_metrics
 from rankseg_rma.tables.columns_of_evaluation import MACRO
 
+# Stems, so that tumor and tumour, metastasis and metastases are found alike.
 _LESION_WORDS = ("tumo", "lesion", "cyst", "metast", "nodul", "mass", "cancer", "infarct", "hemorrh", "haemorrh")
 
 
@@ -24,6 +25,7 @@ def make_plan(options: EvaluationOptions, spacings_mm: Iterable[tuple[float, ...
         raise ValueError(wrong("evaluate", "connectivity", "6 or 26", options.connectivity))
     tolerances = tuple(dict.fromkeys(options.tolerances_mm))
     for tolerance in tolerances:
+        # For its error: a tolerance that is none is told before the work.
         find_metric(f"nsd_{tolerance:.12g}mm")
     structures, known = _structures(options, tolerances)
     surface = options.surface or protocol == "kits23"
@@ -104,4 +106,5 @@ def _surface_areas(spacings_mm: Iterable[tuple[float, ...]]) -> dict[tuple[float
     from monai.metrics.utils import create_table_neighbour_code_to_surface_area
 
     create: Any = create_table_neighbour_code_to_surface_area
+    # Once for the cohort: each spacing takes MONAI a pass over 256 neighbourhoods.
     return {spacing: np.asarray(create(spacing)[0]) for spacing in spacings_mm}
