@@ -67,6 +67,7 @@ def choose_cases(tables: Tables, count: int) -> list[Choice]:
         return []
     sign = -1.0 if describe_score(tables).better == "lower" else 1.0
     score = sign * wide[tables.second].where(status[tables.second] != "both_empty").dropna()
+    # Stable, so that of equal scores the same cases are shown on every machine.
     worst = list(score.sort_values(kind="stable").index)
     orders = [("worst", worst), ("best", worst[::-1])]
     if tables.is_pair and tables.first in wide.columns:
@@ -115,6 +116,7 @@ def read_example(
     box = box_around(np.any(list(masks.values()), axis=0), spacing_of(first.affine), _CONTEXT_MM, True)
     affine = shift_affine(first.affine, box)
     return Example(
+        # Cropped before it becomes float32, which may take four times the memory.
         None if image is None else _to_ras(_apply_window(image[box], limits), affine)[0],
         {name: _to_ras(mask[box], affine)[0] for name, mask in masks.items()},
         _to_ras(next(iter(masks.values()))[box], affine)[1],
@@ -150,6 +152,7 @@ def _choose_window(image: Any, window: tuple[float, float] | None) -> tuple[tupl
         if finite.size and _CT_LOWEST[0] <= finite.min() <= _CT_LOWEST[1]:
             window, words = CT_WINDOW, "soft-tissue window {} to {} HU"
         else:
+            # A million values are enough for two percentiles, and sorting all of them is slow.
             low, high = np.percentile(finite[:: max(finite.size // 1_000_000, 1)], [1, 99]) if finite.size else (0, 1)
             window, words = (float(low), float(high)), "window {} to {}, 1st to 99th percentile"
     return window, words.format(*(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" for value in window))

@@ -152,10 +152,12 @@ def montage_url(figure: Figure) -> str:
 
 def _reduce_colours(picture: Image.Image) -> Image.Image:
     """128 greys without any tint, and 128 colours that cover those of masks and key, however small their areas."""
+    # A product with 127 does not fit uint8.
     array = np.asarray(picture).astype(np.int64)
     index, is_colour = (array[..., 1] * 127 + 127) // 255, np.ptp(array, axis=2) > 4
     palette = [round(grey * 255 / 127) for grey in range(128) for _ in "rgb"]
     if is_colour.any():
+        # Coloured pixels alone: a palette for all would go to the many greys.
         strip = Image.fromarray(array[is_colour][None].astype(np.uint8))
         reduced = strip.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         index[is_colour] = 128 + np.asarray(reduced)[0]
@@ -226,6 +228,7 @@ def _draw_contours(axes: Axes, case: MontageCase, axes_of_plane: tuple[int, int,
     colours = mask_colours(case.masks)
     left, right, low, high = _extent(case, axes_of_plane)
     for (name, mask), line, width in zip(case.masks.items(), _LINES, _WIDTHS, strict=False):
+        # A mask at the edge of the array has a closed contour only with nothing around it.
         plane = np.pad(_cut(mask, case.place, axes_of_plane), 1)
         if not plane.any():
             continue
@@ -244,6 +247,7 @@ def _draw_errors(axes: Axes, case: MontageCase, name: str, axes_of_plane: tuple[
     prediction = _cut(case.masks[name], case.place, axes_of_plane)
     parts = (reference & prediction, prediction & ~reference, reference & ~prediction)
     layer = np.zeros((*reference.shape, 4))
+    # True positives are pale, so that the image is still seen.
     for part, colour, strength in zip(parts, _ERRORS.values(), (0.45, 0.9, 0.9), strict=True):
         layer[part] = [*(int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)), strength]
     axes.imshow(layer, origin="lower", extent=_extent(case, axes_of_plane), interpolation="nearest")

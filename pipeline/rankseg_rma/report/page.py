@@ -228,6 +228,7 @@ def _is_broad(url: str) -> bool:
     """Whether a PNG inside a data URL is much wider than high, so that half the page would be too little for it."""
     _, found, data = url.partition("data:image/png;base64,")
     head = base64.b64decode(data[:32]) if found else b""
+    # Width and height stand at the same bytes of every PNG: nothing is decoded.
     width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
     return width > _HALF_PAGE and width > 1.5 * height
 
@@ -253,6 +254,7 @@ def _viewer_data(content: PageContent) -> dict[str, Any]:
 
 def _as_script(text: str) -> str:
     """JavaScript that no end of a script element is found in, with line ends as a browser reads them."""
+    # A browser turns line ends into \n before it takes the hash that the policy allows.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
 

@@ -63,6 +63,7 @@ def compare_labels(tables: Tables) -> Table | None:
     if rows.empty:
         return None
     ends = rows[["low", "high", "mean"]].to_numpy(np.float64, na_value=np.nan)
+    # Above 0 where all differences are 0, because places are divided by it.
     limit = float(np.nanmax(np.abs(ends), initial=1e-9))
     several = len(rows[["first", "second"]].drop_duplicates()) > 1
     unit = score.unit_text

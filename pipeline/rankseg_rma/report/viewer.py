@@ -19,6 +19,7 @@ def load_viewer() -> str | None:
     script, licences = FOLDER / "niivue.umd.js", FOLDER / "niivue.LICENSES.txt"
     if not script.is_file() or not licences.is_file():
         return None
+    # The end of a comment within the licences would end this one.
     comment = licences.read_text(encoding="utf-8").replace("*/", "* /")
     return f"/*!\n{comment}\n*/\n{script.read_text(encoding='utf-8')}"
 
@@ -60,4 +61,5 @@ def _nifti_bytes(array: Any, affine: Any) -> bytes:
 
     image = nibabel.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
+    # Without a time in the header, the same case gives the same bytes.
     return gzip.compress(image.to_bytes(), 6, mtime=0)

@@ -75,6 +75,7 @@ class Score:
         gain = self.gain(difference) * (100 if self.unit == "1" else 1)
         if not self.better or np.isnan(gain):
             return ""
+        # A difference of exactly one stays none, whatever its last bit says.
         return "better" if gain > 1 + 1e-9 else "worse" if gain < -1 - 1e-9 else ""
 
     def look_of_interval(self, low: float, high: float) -> str:
@@ -118,6 +119,7 @@ def write_quantity(value: Any, unit: str, signed: bool = False) -> str:
     """
     if value is None or isinstance(value, str) or not np.isfinite(value):
         return NONE
+    # z: what rounds to zero is written without a minus.
     sign = "+z" if signed else "z"
     if unit == "ml":
         digits = int(np.clip(2 - np.floor(np.log10(max(abs(value), 0.01))), 0, 3))
@@ -179,6 +181,7 @@ def number(row: Row, key: str) -> float:
 
 
 def text_of(key: str) -> Callable[[Row], str]:
+    # NaN is not equal to itself.
     return lambda row: str(row[key]) if key in row and row[key] == row[key] else NONE
 
 

@@ -26,6 +26,7 @@ from rankseg_rma.tables.frames import Tables
 STYLE = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "figure.labelsize": 9, "legend.fontsize": 8,
     "legend.title_fontsize": 9, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
+    # Without a salt the ids in an SVG are random, and its bytes differ from run to run.
     "hatch.linewidth": 0.7, "axes.formatter.useoffset": False, "svg.hashsalt": "rankseg-rma",
 }  # fmt: skip
 TICK_SIZE = 8
@@ -90,6 +91,7 @@ def figure_bytes(figure: Figure, format: str) -> bytes:
         ValueError: another format.
     """
     require_one_of("figure_bytes", "format", format, ("png", "svg"))
+    # Programs and dates in a file would make it differ from run to run.
     metadata = {"Software": None} if format == "png" else {"Date": None, "Creator": None}
     buffer = io.BytesIO()
     with style.context(["default", STYLE]), warnings.catch_warnings():
@@ -136,6 +138,7 @@ _FIXED_ARMS = {
 
 def arms_of(tables: Tables, frame: pandas.DataFrame) -> list[Arm]:
     """Decoders of a table: the two that are compared, then "expected", then others."""
+    # Decoders of all tables, so that one looks the same in every chart.
     names = [tables.first, tables.second, "expected", *tables.scores.get("decoder", ()), *frame["decoder"]]
     others = [name for name in dict.fromkeys(names) if name not in _FIXED_ARMS]
     looks = _FIXED_ARMS | {
@@ -209,6 +212,7 @@ def put_legend(axes: Axes, title: str) -> None:
     }
     legend = axes.legend(title=title, labelspacing=0.25, **options)
     for mark in legend.legend_handles:
+        # Marks of many cases are too small to be told apart in a legend.
         if isinstance(mark, PathCollection):
             mark.set_sizes([30])
 

@@ -69,6 +69,7 @@ def _draw_quantiles(tables: Tables, metric: str) -> Figure | None:
 def _draw_strip(axes: Axes, y: float, arm: Arm, values: Any, scale: LogRange | None) -> Any:
     """One row: dots of the cases, lines from 5 to 95 and from 25 to 75 %, how many; returns the median's mark."""
     place = scale.place if scale else np.asarray
+    # As a bitmap where there are many: each mark of an SVG takes some bytes.
     look: dict[str, Any] = {"s": mark_size(len(values)) / 2, "alpha": 0.45, "rasterized": len(values) > 200}
     jitter = 0.5 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)  # even, and the same every time
     axes.scatter(place(values), y + jitter, color=arm.colour, linewidth=0, **look)
@@ -127,6 +128,7 @@ def _draw_bland_altman(tables: Tables, unit: str) -> Figure | None:
     """Difference over mean of the volumes, in mL or in percent of the mean: rows are labels, columns decoders."""
     frame = tables.volumes
     if unit == "percent" and len(frame):
+        # Of a mean of 0 mL there are no percent.
         frame = frame[frame["reference_ml"] + frame["prediction_ml"] > 0]
     drawn, note = read_panels(tables, frame, "reference_ml", "prediction_ml", (MAX_ROWS, 3))
     if not drawn:
