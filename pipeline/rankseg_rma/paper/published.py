@@ -37,6 +37,7 @@ def compare_folds(
     if isinstance(card, DatasetCard) and len(tested) > 1:
         whole = pool_folds(row, card, [*tested.values()])
         numbers = [column for column in map(str, whole) if column.startswith("num_")]
+        # Nullable, or columns with gaps are written as 12.0.
         whole = whole.astype(dict.fromkeys(numbers, "Int64"))
         written.append(write_table(out / _SUMMARY, whole))
     rows = _compare(row, whole, [*tested], _expected(row, card, [*tested]), row.published)
@@ -66,6 +67,7 @@ def pool_folds(row: PaperRow, card: DatasetCard, folders: Sequence[Path]) -> pan
         )
         for name in ("items.csv", "classes.csv")
     )
+    # The places are those of every decoder.
     places = pandas.MultiIndex.from_frame(items.loc[items["decoder"] == "argmax", _PLACE])
     owner, case_ids = pandas.factorize(places.get_level_values("case_id"))
     names = class_names_of(card, "slices")
@@ -113,6 +115,7 @@ def _compare(
         name: [found[key] for key in ("value", "low", "high")] for name, found in (("argmax", argmax), ("rma", rma))
     }
     ours["difference"] = [rma[key] for key in ("difference", "difference_low", "difference_high")]
+    # Rounded, because a hundredth is not exact and would be written with sixteen digits.
     paper = {name: round(points / 100, 6) for name, points in published.items()}
     if paper:
         paper["difference"] = round(paper["rma"] - paper["argmax"], 6)

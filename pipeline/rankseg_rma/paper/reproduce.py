@@ -181,6 +181,7 @@ def _test(
     row: PaperRow, dataset: str, root: Path, run: Path, folder: Path, options: ReproduceOptions, outcome: Outcome
 ) -> Path | None:
     """Test a run; the folder of its tables, or None when nothing could be tested."""
+    # The paper decodes probabilities as they are.
     trial = TrialOptions(
         decoders=("argmax", "rma"), metric=row.metric, unit=row.unit, part=row.part, temperature="none",
         limit=options.limit, device=options.device, save_masks=False,

@@ -71,6 +71,7 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
     """
     from rankseg_rma.bundles.open import open_bundle, require_exclusive
 
+    # No decoder at all is refused as well.
     for decoder in options.decoders or ("",):
         require_one_of("test", "decode", decoder, DECODERS)
     card, _ = list_cases(load_card(dataset), root)
@@ -171,6 +172,7 @@ def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcom
     }
     frames = {name: frame_of(name, rows) for name, rows in tables.items()}
     for name, frame in frames.items():
+        # Nullable, or columns with gaps are written as 3.0.
         whole = [column for column in map(str, frame) if column == "slice_index" or column.startswith("num_")]
         outcome.written.append(write_table(out / name, frame.astype(dict.fromkeys(whole, "Int64"))))
     record |= {"rule": rule, "num_patients": len(set(patients))} | _count_items(results, views, outcome)

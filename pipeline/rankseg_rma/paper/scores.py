@@ -136,6 +136,7 @@ def score_rows(view: UnitScores, patients: Sequence[str], temperatures: Mapping[
         for name, counts in view.counts.items()
     }
     owner, rows = number_clusters(patients), []
+    # One seed for all: every decoder is scored on the same resamples, so that differences are paired.
     resampled = {
         name: resample(partial(score_cases, table), owner, NUM_RESAMPLES, SEED) for name, table in tables.items()
     }
