@@ -34,7 +34,7 @@ def read_image(path: str | Path) -> Any:
     # Pillow's own conversion to RGB clips 16-bit values at 255 instead of scaling them.
     if image.mode.startswith(("I", "F")):
         return np.repeat(_to_8_bit(image, Path(path))[None], 3, axis=0)
-    # Through RGBA, or Pillow warns of every such file.
+    # Through RGBA, or Pillow warns of palettes with a transparency for each colour.
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))

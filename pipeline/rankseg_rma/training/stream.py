@@ -84,5 +84,5 @@ class StartEpoch:
 
     def __call__(self, engine: Engine) -> None:
         self.batches.epoch = engine.state.epoch
-        # No two epochs (below 990) and processes (up to 101) of any seeds get the same number.
+        # Numbers of one seed, epochs below 990 and processes up to 101, do not run into those of the next.
         set_determinism(self.seed * 100_003 + engine.state.epoch * 101 + self.batches.rank)
