@@ -11,9 +11,10 @@ from PIL import Image
 
 import trees
 from conftest import run
+from rankseg_rma.bundles.open import stored_temperature
 from rankseg_rma.datasets import list_cases, load_card
 from rankseg_rma.datasets.check import check_dataset
-from rankseg_rma.evaluation.inputs import find_arms, list_references
+from rankseg_rma.evaluation.inputs import find_arms, list_references, temperature_beside
 from rankseg_rma.files.images import read_image
 from rankseg_rma.files.listing import require_file
 from rankseg_rma.files.volumes import list_volumes, read_grid, read_volume, write_volume
@@ -169,3 +170,19 @@ def test_image_layouts_list_them(tmp_path):
     found = faults_of("cityscapes", root)
     assert {"lindau", "aachen_000000_000019"} == found.keys()
     assert os.path.islink(root / "leftImg8bit" / "val" / "lindau")
+
+
+def test_side_files_are_not_passed_over(cohort, rng):
+    probs = rng.random((6, 6, 6)).astype(np.float32)
+    write_volume(cohort / "q" / "a.nii.gz", np.stack([1 - probs, probs]), np.eye(4))
+    for name in ("temperature.json", "labels.json"):
+        dangle(cohort / "q" / name)
+        assert LINK in run("decode", cohort / "q", "--out", cohort / "o", code=2)
+        (cohort / "q" / name).unlink()
+    dangle(cohort / "q" / "temperature.json")
+    with pytest.raises(FileNotFoundError, match=LINK):
+        temperature_beside(cohort / "q")
+    dangle(cohort / "run" / "models" / "temperature.json")
+    with pytest.raises(FileNotFoundError, match=LINK):
+        stored_temperature(cohort / "run")
+    run("decode", cohort / "q", "--temperature", "none", "--out", cohort / "o")

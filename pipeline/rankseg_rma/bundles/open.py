@@ -9,6 +9,7 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import Card
 from rankseg_rma.datasets.cards import load_card
 from rankseg_rma.files.json_files import read_json
+from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.resources import read_yaml
 from rankseg_rma.files.temperature import read_temperature
 from rankseg_rma.files.weights import fit_weights, read_weights, require_fit, require_no_nan
@@ -49,7 +50,7 @@ def find_channels(bundle_root: str | Path) -> int:
 def stored_temperature(bundle_root: str | Path) -> float | None:
     """The temperature that was fitted at the end of training; None when the bundle has none."""
     path = Path(bundle_root) / TEMPERATURE_FILE
-    return read_temperature(path) if path.is_file() else None
+    return read_temperature(path) if is_there(path) else None
 
 
 @dataclass(frozen=True)

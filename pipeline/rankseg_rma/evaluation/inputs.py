@@ -162,7 +162,7 @@ def temperature_beside(probabilities: Path) -> float | None:
     from rankseg_rma.files.temperature import read_temperature
 
     stored = probabilities / "temperature.json"
-    return read_temperature(stored) if stored.is_file() else None
+    return read_temperature(stored) if is_there(stored) else None
 
 
 def find_missing(

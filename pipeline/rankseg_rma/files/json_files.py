@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import DatasetError, wrong
+from rankseg_rma.files.listing import require_file
 
 
 def read_json(function: str, path: str | Path, expected: str = "a JSON file") -> Any:
@@ -20,8 +21,7 @@ def read_json(function: str, path: str | Path, expected: str = "a JSON file") ->
         DatasetError: the file is no JSON in UTF-8.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(wrong(function, "path", "an existing file", path))
+    require_file(function, path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.files.json_files import read_json, values_by_name
+from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.names import NIFTI_SUFFIXES
 from rankseg_rma.files.volumes import read_volume, write_volume
 from rankseg_rma.files.writing import write_text
@@ -57,7 +58,7 @@ def read_kind(folder: Path) -> bool:
         DatasetError: the file is not JSON with ``multilabel`` true or false.
     """
     path, expected = folder / KIND_FILE, "JSON with 'multilabel' true or false"
-    if not path.is_file():
+    if not is_there(path):
         return False
     content = read_json("read_kind", path, expected)
     told = content.get("multilabel") if isinstance(content, dict) else None
@@ -120,7 +121,7 @@ def read_label_names(folders: Sequence[Path]) -> list[str]:
     Raises:
         DatasetError: a labels.json is no list of names, and no mapping of the labels 1, 2, ... to names.
     """
-    names = [_read_names(path) for folder in folders if (path := folder / "labels.json").is_file()]
+    names = [_read_names(path) for folder in folders if is_there(path := folder / "labels.json")]
     return names[0] if len(names) == len(folders) and all(name == names[0] for name in names) else []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rankseg_rma.checks import wrong
 from rankseg_rma.decoder.arms import decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
+from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.probabilities import Probabilities, read_kind, read_label_names, read_probabilities
 from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.grid import find_slice_axis, voxel_volume_ml
@@ -79,7 +80,7 @@ def decode_probabilities(
 
     folders = sorted({path.parent for path in volumes.values()})
     files = [folder / "temperature.json" for folder in folders]
-    stored = [read_temperature(path) for path in files if path.is_file()] if temperature is None else []
+    stored = [read_temperature(path) for path in files if is_there(path)] if temperature is None else []
     # A folder without a temperature would get that of another in silence.
     if len(set(stored)) > 1 or (stored and len(stored) < len(files)):
         advice = "Give --temperature, or decode the folders one by one."
