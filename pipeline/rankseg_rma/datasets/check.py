@@ -140,6 +140,7 @@ def _check_volume(task: _Task, card: DatasetCard) -> _Found:
         highest = max(card.labels or {0: ""})
         problems += [(case.label, problem) for problem in _strange_values(label.array, highest)]
     if image is not None and label is not None:
+        # An image of several channels has them first.
         difference = same_grid(image.array.shape[-3:], image.affine, label.array.shape[-3:], label.affine)
         if difference:
             problems.append((case.label, f"image and label differ in {difference}"))

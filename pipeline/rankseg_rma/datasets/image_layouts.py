@@ -137,6 +137,7 @@ def _read_lines(path: Path) -> list[list[str]]:
     """Columns of each line that is not empty."""
     if not path.is_file():
         raise FileNotFoundError(wrong("list_cases", "list", "an existing file", path, advice="See DATA.md."))
+    # Lists written on Windows may begin with a byte-order mark.
     lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     return [columns for columns in lines if columns]
 

@@ -32,6 +32,7 @@ class VolumeReader(ImageReader):
         return array, {
             MetaKeys.AFFINE: np.array(img.affine), MetaKeys.ORIGINAL_AFFINE: np.array(img.affine),
             MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.SPATIAL_SHAPE: np.array(array.shape[-3:]),
+            # NaN is MONAI's mark of an array without channels.
             MetaKeys.ORIGINAL_CHANNEL_DIM: 0 if array.ndim == 4 else float("nan"),
         }  # fmt: skip
 

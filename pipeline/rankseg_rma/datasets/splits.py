@@ -60,6 +60,7 @@ def split_cases(card: DatasetCard, case_ids: Sequence[str], fold: int) -> dict[s
         raise ValueError(wrong("split_cases", "data set", f"large enough for {splits.folds} folds", got))
     start, size = fold * (len(rest) // splits.folds), len(rest) // splits.folds
     stop = len(rest) if fold == splits.folds - 1 else start + size
+    # Shuffled groups are dealt out in turn, so that folds differ by one at most.
     validation = rest[start:stop] if by_number else rest[fold :: splits.folds]
     chosen = set(validation)
     parts = {

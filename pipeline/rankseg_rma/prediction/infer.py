@@ -44,6 +44,7 @@ def infer_cases(
     from rankseg_rma.prediction.photographs import infer_photographs
     from rankseg_rma.prediction.predict import predict_probabilities
 
+    # Of a folder without a config `open_bundle` says more than the reading of its kind would.
     is_image = (bundle_root / "configs" / "inference.yaml").is_file() and find_kind(bundle_root) == "image"
     channels: dict[str, tuple[Path, ...]] = {}
     if isinstance(inputs, Mapping):

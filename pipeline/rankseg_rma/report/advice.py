@@ -60,6 +60,7 @@ def _verdict(overall: pandas.DataFrame, unit: str) -> str:
 def _losers(scores: pandas.DataFrame, metric: str) -> list[str]:
     """The five cases and labels that lose most, beyond a point."""
     wide = scores.pivot(index=["case_id", "label_name"], columns="decoder", values="value")
+    # Stable: of equal losses in the order of the case ids.
     loss = (wide["rma"] - wide["argmax"]).dropna().sort_values(kind="stable")
     loss = loss[loss < -0.01]
     if loss.empty:

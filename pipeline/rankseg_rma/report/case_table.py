@@ -35,6 +35,7 @@ def list_cases(tables: Tables) -> Table | None:
 
     def describe_status(row: Row) -> str:
         found = {name: str(of(status, name, score.name)(row)).replace("_", " ") for name in arms}
+        # A decoder that has no mask of the case has no row, and so no status.
         found = {name: "missing" if text == "nan" else text for name, text in found.items()}
         same = len(set(found.values())) == 1
         return found[arms[0]] if same else ", ".join(f"{text} ({name})" for name, text in found.items())

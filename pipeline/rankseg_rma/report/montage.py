@@ -91,11 +91,13 @@ def find_place(masks: Mapping[str, Any], spacing_mm: tuple[float, float, float],
 
 def _densest(mask: Any, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
     """Voxel of a mask with most of the mask around it."""
+    # Filtered in the box of the mask: the whole volume takes many times as long.
     corner, box = zip(*[(low, slice(low, high + 1)) for low, high in map(_ends, _voxels(mask))], strict=True)
     part = mask[box]
     density = gaussian_filter(
         part.astype(np.float32), [_DISAGREEMENT_MM / size for size in spacing_mm], mode="constant"
     )
+    # Voxels of the mask alone: a ring is densest in its empty middle.
     best = np.unravel_index(int(np.argmax(np.where(part, density, -1))), part.shape)
     x, y, z = (int(low + place) for low, place in zip(corner, best, strict=True))
     return x, y, z

@@ -208,6 +208,7 @@ def _worst_case(tables: Tables, score: Score, label: str) -> tuple[str, str] | N
     wide = part.pivot(index="case_id", columns="decoder", values="value")
     if not {tables.first, tables.second} <= set(wide):
         return None
+    # Turned so that the worst change is the smallest, whichever direction is better.
     change = score.gain(1) * (wide[tables.second] - wide[tables.first]).dropna()
     return (str(change.idxmin()), label) if len(change) else None
 
@@ -280,6 +281,7 @@ def _by_label(rows: pandas.DataFrame, *keys: str) -> pandas.DataFrame:
     order = [
         rows[key].map({value: place for place, value in enumerate(rows[key].unique())}) for key in ("label", *keys)
     ]
+    # lexsort sorts by its last key first.
     return rows.iloc[np.lexsort([part.to_numpy() for part in reversed(order)])]
 
 

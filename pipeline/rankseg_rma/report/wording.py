@@ -122,6 +122,7 @@ def write_quantity(value: Any, unit: str, signed: bool = False) -> str:
     # z: what rounds to zero is written without a minus.
     sign = "+z" if signed else "z"
     if unit == "ml":
+        # 0 has no logarithm; below 0.01 mL three decimals are the most anyway.
         digits = int(np.clip(2 - np.floor(np.log10(max(abs(value), 0.01))), 0, 3))
         return format(float(value), f"{sign}.{digits}f")
     return format(100 * value if unit == "1" else float(value), f"{sign}.2f")

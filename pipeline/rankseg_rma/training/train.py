@@ -57,8 +57,10 @@ def train_network(
     if "max_epochs" in given and "max_iterations" in given:
         raise ValueError(wrong("train", "length", "given by either --epochs or --iterations", "both"))
     if "max_epochs" in given:
+        # Iterations, here the recipe's, would win over the epochs that are asked for.
         settings.pop("max_iterations", None)
     if str(given.get("encoder_weights", "")).lower() == "none":
+        # Put in behind the filter above, for which None is what was not given.
         given["encoder_weights"] = settings["encoder_weights"] = None
     card, cases = list_cases(load_card(dataset), root)
     parts = divide_cases(card, cases, fold, root)

@@ -107,6 +107,7 @@ def draw_differences(tables: Tables) -> Figure | None:
         return None
     score = describe_score(tables)
     figure, panels = make_panels(len(shown), 3, (3.0, 2.4), 0.9)
+    # At least 2, so that the dashed lines at 1 are within every panel.
     limit = 1.08 * max(2, *(float(np.abs(pair.second - pair.first).max()) for pair in shown))
     words = ("better", "same", "worse") if score.better else ("larger", "same", "smaller")
     for axes, pair in zip(panels, shown, strict=True):
