@@ -30,7 +30,7 @@ test-long: $(TOOLS) viewer ## Run the tests that are long by nature
 durations: $(TOOLS) viewer ## Say which tests take the time
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20
 
-lint: $(TOOLS) ## Lint, check the format, and type-check the decoder and evaluation
+lint: $(TOOLS) ## Lint, check the format, and type-check the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -76,3 +76,10 @@ def test_a_label_beside_the_prediction_is_not_wrapped_either():
     with pytest.raises(ValueError, match="AsDiscreteRMAd: dtype must be one that holds the labels 0 to 399"):
         transform(item)
     assert transform({**item, "label": torch.tensor([[[0.0, 255.0]]])})["label"].max() == 255
+
+
+def test_labels_that_are_not_decoded_are_finite():
+    with pytest.raises(ValueError, match="label must be labels, as it is not decoded; got NaN or infinite"):
+        AsDiscreteRMAd(keys=["pred", "label"], argmax=[True, False])(
+            {"pred": torch.tensor([[0.2, 0.9], [0.8, 0.1]]), "label": torch.tensor([[0.0, float("nan")]])}
+        )

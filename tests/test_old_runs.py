@@ -20,6 +20,7 @@ from PIL import Image
 
 import rankseg_rma
 from conftest import run
+from rankseg_rma.bundles.write import _difference
 from rankseg_rma.datasets.phantom import make_phantom
 from rankseg_rma.old_names import MOVED, resolve, translate_config
 from rankseg_rma.training.losses import loss_config
@@ -117,6 +118,10 @@ def test_old_names_are_those_of_today():
     assert read_volume.__module__ == "rankseg_rma.files.volumes" and find_slice_axis.__module__ == "rankseg_rma.grid"
     assert write_text.__module__ == "rankseg_rma.files.writing"
     assert fit_temperature.__module__ == "rankseg_rma.decoder.temperature"
+    from rankseg_rma.report.columns import COLUMNS
+    from rankseg_rma.workflows.evaluation import EvaluationOptions, evaluate_masks
+
+    assert evaluate_masks.__module__ == "rankseg_rma.evaluation.evaluate" and EvaluationOptions and COLUMNS
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("rankseg_rma.nothing")
 
@@ -124,6 +129,18 @@ def test_old_names_are_those_of_today():
 def test_every_name_of_the_root_is_there():
     for name in (*rankseg_rma._HOME, *rankseg_rma._CONFIG_NAMES):
         assert getattr(rankseg_rma, name) is not None
+
+
+def test_a_network_file_in_old_or_in_new_names_is_the_same_run():
+    """A user's own network file keeps its names, so what is written now is compared in the names of today too."""
+    for name in ("rankseg_rma.networks.PaddedNetwork", "rankseg_rma.PaddedNetwork", "my.package.Network"):
+        text = yaml.safe_dump({"network_def": {"_target_": name}, "seed": 0})
+        assert _difference(text, text) == ""
+    old, new = ({"network_def": {"_target_": name}} for name in ("rankseg_rma.losses.Focal", "rankseg_rma.FocalLoss"))
+    assert _difference(yaml.safe_dump(old), yaml.safe_dump(new)) == ""
+    for name in ("rankseg_rma.training.losses.Focal", "rankseg_rma.evaluation.case.score_case"):
+        assert translate_config({"_target_": name}) == {"_target_": name}
+    assert translate_config({"_target_": "rankseg_rma.training.make_ema"}) == {"_target_": "rankseg_rma.make_ema"}
 
 
 def test_shipped_configs_say_names_of_the_root_only():

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +43,37 @@ MOVED = {
     "stream": ("training.stream",),
     "temperature": ("training.calibrate", "decoder.temperature"),
     "training": ("training.engine", "datasets.datalist"),
+    "report.columns": ("tables.dictionary",),
+    "report.columns_of_tests": ("tables.columns_of_paper", "tables.columns_of_evaluation"),
+    "report.content": ("tables.frames",),
+    "report.figures": ("report.palette",),
+    "report.tables": ("report.terminal", "evaluation.foreign_files"),
     "volumes": ("files.volumes", "grid", "files.writing"),
+    "workflows": (),
+    "workflows.advise": ("evaluation.advise",),
+    "workflows.cohort": ("evaluation.cohort",),
+    "workflows.compare": ("evaluation.compare",),
+    "workflows.comparison": ("evaluation.paired", "tables.columns_of_evaluation"),
+    "workflows.data": ("datasets.check", "datasets.phantom"),
+    "workflows.demo": ("demo",),
+    "workflows.evaluation": ("evaluation.evaluate", "evaluation.options", "evaluation.inputs", "evaluation.plan"),
+    "workflows.inference": ("prediction.infer", "prediction.masks", "prediction.policy", "prediction.inputs"),
+    "workflows.outcome": ("runs.outcome", "runs.progress", "tables.store", "decoder.arms"),
+    "workflows.outputs": ("evaluation.outputs", "evaluation.cohort", "runs.manifest"),
+    "workflows.parallel": ("runs.parallel",),
+    "workflows.photographs": ("prediction.photographs", "prediction.inputs"),
+    "workflows.pictures": ("report.pictures", "report.examples"),
+    "workflows.prepare": ("datasets.prepare",),
+    "workflows.protocols": ("evaluation.protocols", "evaluation.foreign_files"),
+    "workflows.reporting": ("report.build", "report.redraw"),
+    "workflows.reproduce": ("paper.reproduce", "training.settings"),
+    "workflows.reproduce_rows": ("paper.rows",),
+    "workflows.reproduce_tables": ("paper.published",),
+    "workflows.scoring": ("evaluation.case", "evaluation.structures"),
+    "workflows.testing": ("paper.score_run", "datasets.datalist"),
+    "workflows.testing_items": ("paper.items",),
+    "workflows.testing_tables": ("paper.scores",),
+    "workflows.training": ("training.train",),
 }
 # What is called otherwise in the package root.
 _RENAMED = {
@@ -81,7 +112,10 @@ class _OldModules:
     @classmethod
     def find_spec(cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
         package, _, old = name.partition(".")
-        return ModuleSpec(name, cls) if package == "rankseg_rma" and old in MOVED else None  # type: ignore[arg-type]
+        if package != "rankseg_rma" or old not in MOVED:
+            return None
+        # A folder that is gone must be one again, for Python to look for modules in it.
+        return ModuleSpec(name, cls, is_package=any(one.startswith(f"{old}.") for one in MOVED))  # type: ignore[arg-type]
 
     @classmethod
     def create_module(cls, spec: ModuleSpec) -> ModuleType:
@@ -114,6 +148,14 @@ def translate_config(content: Any) -> Any:
     return translated
 
 
+def _name_of_root(match: re.Match[str]) -> str:
+    """What a name of an old module is called in the root; a module of today keeps its place."""
+    module, name = match.groups()
+    if (Path(__file__).parent / module / f"{name}.py").is_file():
+        return match.group()
+    return "rankseg_rma." + _RENAMED.get(f"{module}.{name}", name)
+
+
 def _translate(value: Any, aliases: Sequence[str]) -> Any:
     if isinstance(value, dict) and "keys" in value and value == {**_OLD_READING, "keys": value["keys"]}:
         return {**_READING, "keys": value["keys"]}
@@ -123,12 +165,8 @@ def _translate(value: Any, aliases: Sequence[str]) -> Any:
         return [_translate(one, aliases) for one in value]
     if not isinstance(value, str):
         return value
-    modules = "|".join(["networks", *(name for name in MOVED if "." not in name)])
-    value = re.sub(
-        rf"\brankseg_rma\.({modules})\.(\w+)",
-        lambda match: "rankseg_rma." + _RENAMED.get(f"{match[1]}.{match[2]}", match[2]),
-        value,
-    )
+    modules = "|".join(["networks", *(name for name in MOVED if "." not in name and name != "workflows")])
+    value = re.sub(rf"\brankseg_rma\.({modules})\.(\w+)", _name_of_root, value)
     if aliases and value.startswith("$"):
         value = re.sub(rf"(?<![\w.:@])({'|'.join(aliases)})\.(?=\w)", "rankseg_rma.", value)
     return value

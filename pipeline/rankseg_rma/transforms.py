@@ -233,6 +233,10 @@ class AsDiscreteRMAd(MapTransform):
                     hot = one_hot(plain.as_subclass(torch.Tensor), num_classes=converter.to_onehot, dim=0)
                 else:
                     hot = plain
+                if not bool(torch.isfinite(hot).all()):
+                    raise ValueError(
+                        wrong("AsDiscreteRMAd", str(key), "labels, as it is not decoded", "NaN or infinite")
+                    )
                 if hot.numel():
                     require_exact("AsDiscreteRMAd", converter.dtype, int(hot.max()))
                 d[key] = convert_to_dst_type(hot, plain, dtype=converter.dtype)[0]

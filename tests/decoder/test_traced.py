@@ -93,4 +93,7 @@ def test_a_batch_is_not_one_case(rng, backend, kind):
         rankseg_rma(batch, in_batch=False)
     with pytest.raises(ValueError, match="at most 3 spatial axes"):
         rankseg_rma(batch[None])
+    if isinstance(batch, torch.Tensor):
+        with pytest.raises(ValueError, match=r"ScaleTemperature: img must be .* at most 3 spatial axes"):
+            ScaleTemperature(0.5)(batch)
     assert rankseg_rma(batch).shape == (1, 4, 5, 6)

@@ -26,7 +26,7 @@ from rankseg_rma.training.recipes import load_recipe
 from rankseg_rma.training.train import train_network
 from trees import make_ade20k, make_cityscapes, make_kits, make_lits, make_sbd, make_voc
 
-# As the issue and the paper's README have them: argmax and RMA.
+# As the paper's README has them: argmax and RMA.
 PUBLISHED = {
     "ade20k_segformer": (54.09, 54.72), "cityscapes_segformer": (73.32, 74.10), "pascal_voc_segformer": (86.86, 87.28),
     "ade20k_upernet": (56.94, 57.67), "cityscapes_upernet": (75.66, 76.17), "pascal_voc_upernet": (87.82, 88.25),

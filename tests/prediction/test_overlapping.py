@@ -206,3 +206,19 @@ def test_probabilities_of_one_class_may_be_a_mask_of_one_class(tmp_path, rng):
     (tmp_path / "in" / "labels.json").write_text(json.dumps(["organ"]))
     run("decode", tmp_path / "in", "--out", tmp_path / "out", "--multilabel")
     assert pandas.read_csv(tmp_path / "out" / "inference.csv").label_name.tolist() == ["organ"]
+
+
+def test_what_scores_one_label_for_each_voxel_refuses_overlapping_classes(work, tmp_path):
+    folder = work / "out" / "probabilities"
+    masks, references = work / "out" / "rma", tmp_path / "references"
+    references.mkdir()
+    for path in masks.glob("*.nii.gz"):
+        volume = read_volume(path)
+        write_volume(references / path.name, volume.array.max(axis=0), volume.affine)
+    told = run("advise", folder, "--references", references, "--out", tmp_path / "advice", code=2)
+    assert "advise: probabilities must be of classes that exclude each other; got kind.json" in told
+    told = run("evaluate", "--predictions", references, "--references", references, "--probabilities", folder, "--out",
+               tmp_path / "scores", code=2)  # fmt: skip
+    assert "evaluate: probabilities must be of classes that exclude each other" in told
+    told = run("evaluate", "--predictions", masks, "--references", references, "--out", tmp_path / "other", code=1)
+    assert "write one label map for each class" in told

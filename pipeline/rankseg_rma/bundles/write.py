@@ -1,7 +1,4 @@
-"""MONAI bundles: fill the shipped one from a dataset card, and open a finished one for inference.
-
-A bundle's config is code: opening one runs what it says. Open only bundles that you trust.
-"""
+"""MONAI bundles: the shipped one, filled from a dataset card."""
 
 import json
 import shutil
@@ -131,7 +128,8 @@ def _lay_over(base: Any, over: Any) -> Any:
 
 def _difference(old: str, new: str) -> str:
     """Top-level entries in which two configs differ, whatever version wrote the first one; empty when none does."""
-    before, after = translate_config(yaml.safe_load(old)), yaml.safe_load(new)  # JSON is YAML
+    # The new side too: a network file of the user may say names of an earlier version. JSON is YAML.
+    before, after = (translate_config(yaml.safe_load(text)) for text in (old, new))
     return ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
 
 

@@ -1,4 +1,4 @@
-"""Commands that score masks: evaluate, compare, advise, figures."""
+"""Commands that score masks: evaluate, compare, advise."""
 
 from dataclasses import dataclass
 from pathlib import Path

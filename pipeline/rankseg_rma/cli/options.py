@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command reports."""
+"""Options that several commands share."""
 
 from enum import StrEnum
 from pathlib import Path

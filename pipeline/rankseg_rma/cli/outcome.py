@@ -25,6 +25,7 @@ def _list_files(written: Sequence[Path]) -> list[str]:
     return [f"wrote {folder}: {', '.join(names)}" for folder, names in folders.items()]
 
 
+# Errors of the user, told in a line; any other one is ours and keeps its traceback.
 _OF_USE = (ValueError, ImportError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError)
 
 
@@ -35,14 +36,7 @@ def reporting(command: Callable[..., Outcome | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             outcome = command(*args, **kwargs)
-        except (
-            ValueError,
-            ImportError,
-            FileNotFoundError,
-            FileExistsError,
-            PermissionError,
-            NotADirectoryError,
-        ) as error:
+        except _OF_USE as error:
             say(f"error: {error}", error=True)
             raise typer.Exit(2) from error
         if outcome is None:

@@ -1,4 +1,4 @@
-"""Commands that make masks: train, infer, decode, demo."""
+"""Commands that make masks: infer, decode, demo."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands on data sets: check one, make the phantom."""
+"""Whether a data set is in order: every file readable, every label and grid as the card says."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -257,12 +257,7 @@ def open_backend(function: str, probs: Any, slice_axis: int | None, name: str) -
         raise TypeError(wrong(function, "probs", "floating point", str(probs.dtype), advice=advice))
     require_values(function, "probs", probs)
     shape = tuple(probs.shape)
-    if len(shape) < 2 or shape[0] == 0:
-        raise ValueError(wrong(function, "probs", "of shape (class, *spatial) with at least one class", shape))
-    if len(shape) > 1 + MOST_SPATIAL_AXES:
-        expected = f"of shape (class, *spatial) with at most {MOST_SPATIAL_AXES} spatial axes"
-        advice = "Decollate a batch, or give its cases one by one; rankseg_rma(prob) takes batches."
-        raise ValueError(wrong(function, "probs", expected, shape, advice=advice))
+    require_case(function, "probs", shape)
     if slice_axis is not None:
         if not -(len(shape) - 1) <= slice_axis < len(shape) - 1:
             raise ValueError(wrong(function, "slice_axis", f"an axis of the spatial shape {shape[1:]}", slice_axis))
@@ -274,6 +269,20 @@ def open_backend(function: str, probs: Any, slice_axis: int | None, name: str) -
     chosen = name if name != "auto" else "numba" if on_cpu else "torch"
     backend: Backend = import_module(BACKENDS[chosen]).open_passes(probs, slice_axis)
     return backend
+
+
+def require_case(function: str, argument: str, shape: tuple[int, ...]) -> None:
+    """Refuse what is no single case, (class, *spatial) with one to three spatial axes.
+
+    Raises:
+        ValueError: no class, no spatial axis, or so many that it must be a batch.
+    """
+    if len(shape) < 2 or shape[0] == 0:
+        raise ValueError(wrong(function, argument, "of shape (class, *spatial) with at least one class", shape))
+    if len(shape) > 1 + MOST_SPATIAL_AXES:
+        expected = f"of shape (class, *spatial) with at most {MOST_SPATIAL_AXES} spatial axes"
+        advice = "Decollate a batch, or give its cases one by one; rankseg_rma(prob) takes batches."
+        raise ValueError(wrong(function, argument, expected, shape, advice=advice))
 
 
 def require_values(function: str, argument: str, probs: Any) -> None:

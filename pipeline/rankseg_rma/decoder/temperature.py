@@ -8,7 +8,7 @@ import torch
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.decoder.geometry import TOLERANCE
-from rankseg_rma.decoder.solver import require_values
+from rankseg_rma.decoder.solver import require_case, require_values
 from rankseg_rma.decoder.sums import require_sums
 
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -29,7 +29,7 @@ def scale_probabilities(
     Returns:
         Tensor of the same shape and dtype. Voxels that are zero in every class stay so.
     Raises:
-        ValueError: values outside [0, 1], NaN, or classes that do not add up to 1 where they should.
+        ValueError: no single case, values outside [0, 1], NaN, or classes that do not add up to 1 where they should.
         TypeError: a tensor without values, as inside of vmap.
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
@@ -37,6 +37,7 @@ def scale_probabilities(
     if temperature == 1.0:
         return probs
     require_values(function, "img", probs)
+    require_case(function, "img", tuple(probs.shape))
     low, high = (float(end) for end in torch.aminmax(probs.detach())) if probs.numel() else (0.0, 1.0)
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also when NaN
         advice = "Apply softmax to logits first."

@@ -15,6 +15,7 @@ from rankseg_rma.evaluation.inputs import list_references
 from rankseg_rma.evaluation.paired import PairingRule, pair_rows
 from rankseg_rma.files.labels import LabelMap, read_labels
 from rankseg_rma.files.names import match_cases
+from rankseg_rma.files.probabilities import refuse_overlapping
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid, voxel_volume_ml
 from rankseg_rma.metrics import Measured, Overlap, count_pairs, find_metric
@@ -71,7 +72,9 @@ def advise(
     """
     outcome = Outcome(out)
     known, names = list_references(references), _label_names(probabilities)
-    cases = _read_cases(match_cases(list_inputs(probabilities), known), known, slice_axis, cluster, outcome)
+    given = list_inputs(probabilities)
+    refuse_overlapping("advise", sorted({path.parent for path in given.values()}))
+    cases = _read_cases(match_cases(given, known), known, slice_axis, cluster, outcome)
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         advice = "A temperature must come from other patients than those it is judged on."

@@ -13,6 +13,7 @@ from rankseg_rma.evaluation.inputs import find_arms, list_references, temperatur
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.files.labels import read_labels
 from rankseg_rma.files.names import match_cases
+from rankseg_rma.files.probabilities import refuse_overlapping
 from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.grid import find_slice_axis, require_same_grid
@@ -65,6 +66,7 @@ def compare_folders(
     wanted = set(known if options.only is None else options.only) - set(tuned_on)
     _require_other_patients(tuned_on, decoded, options, validation)
     judged = {case_id: path for case_id, path in decoded.items() if case_id in wanted}
+    refuse_overlapping("compare", (validation, folder))
     temperature_beside(folder)  # read again when it is used; a wrong one is said before the work
     outcome = Outcome(out)
     tuning = _Tuning(tuned_on, judged, known, out / "masks" / THRESHOLD, options)

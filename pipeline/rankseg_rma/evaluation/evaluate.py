@@ -36,7 +36,7 @@ def evaluate_masks(
     options: EvaluationOptions,
     outcome: Outcome | None = None,
 ) -> Outcome:
-    """Score folders of masks against references; `report.columns` says what is written.
+    """Score folders of masks against references; `tables.dictionary` says what is written.
 
     Args:
         predictions: as for `find_arms`, or what it returns.

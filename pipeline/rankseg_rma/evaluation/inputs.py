@@ -14,6 +14,7 @@ from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.evaluation.structures import CaseFiles
 from rankseg_rma.files.listing import is_dangling, is_there
 from rankseg_rma.files.names import compose, match_cases
+from rankseg_rma.files.probabilities import refuse_overlapping
 from rankseg_rma.files.volumes import list_volumes, read_grid
 from rankseg_rma.grid import Grid
 from rankseg_rma.runs.outcome import Outcome
@@ -140,6 +141,7 @@ def pair_files(
 ) -> list[CaseFiles]:
     probabilities, temperature = {}, None
     if options.probabilities is not None:
+        refuse_overlapping("evaluate", [options.probabilities])
         probabilities = match_cases(list_volumes(options.probabilities), reference_files)
         temperature = temperature_beside(options.probabilities)
         absent = sorted(set(chosen) - set(probabilities))

@@ -38,6 +38,7 @@ def read_labels(path: str | Path, argument: str = "label") -> LabelMap:
     volume = read_volume(path)
     if volume.array.ndim != 3:
         got = f"{len(volume.array)} channels of {volume.array.shape[1:]}"
-        raise ValueError(wrong("read_labels", argument, "a label map of 3 axes", got, path=path))
+        advice = "Masks of overlapping classes, (x, y, z, class), are not scored: write one label map for each class."
+        raise ValueError(wrong("read_labels", argument, "a label map of 3 axes", got, path=path, advice=advice))
     array, was_rounded = round_labels(argument, volume.array, str(path))
     return LabelMap(array, volume.affine, Path(path), was_rounded)

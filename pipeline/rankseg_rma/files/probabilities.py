@@ -1,7 +1,7 @@
 """Probability volumes on disk: 4D NIfTI with classes last."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,19 @@ def read_kind(folder: Path) -> bool:
     if not isinstance(told, bool):
         raise DatasetError(wrong("read_kind", path.name, expected, repr(content)[:100], path=path))
     return told
+
+
+def refuse_overlapping(function: str, folders: Iterable[Path]) -> None:
+    """Refuse folders whose probabilities are of classes that may overlap, where classes must exclude each other.
+
+    Raises:
+        DatasetError: `read_kind` says so of one.
+    """
+    for folder in folders:
+        if read_kind(folder):
+            expected = "of classes that exclude each other"
+            advice = "Classes that may overlap are decoded by `rankseg-rma decode`; their masks are not scored yet."
+            raise DatasetError(wrong(function, "probabilities", expected, KIND_FILE, path=folder, advice=advice))
 
 
 def read_probabilities(path: str | Path, *, multilabel: bool = False) -> Probabilities:

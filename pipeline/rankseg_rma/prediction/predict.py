@@ -1,4 +1,4 @@
-"""From an image to probabilities on its own grid, and from probabilities to masks with their expected scores."""
+"""From an image to probabilities on its own grid."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,7 +134,7 @@ def predict_entry(bundle: Bundle, entry: Mapping[str, Any], card: Card | None) -
 
     Args:
         bundle: opened bundle.
-        entry: paths "image" and "label"; see `samples.read_tested`.
+        entry: paths "image" and "label"; see `datalist.read_tested`.
         card: of the data set; not needed for volumes.
     Returns:
         (class, *spatial) float32 tensor and (*spatial) integers, 255 where nothing is annotated in 2D.

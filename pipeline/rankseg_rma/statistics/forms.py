@@ -18,7 +18,6 @@ from rankseg_rma.metrics.semantic import (
     values_of_counts,
 )
 
-FORMS = ("i", "c", "d")
 # Worst cases: the mean over the 5 % lowest values, and the mean of those of 10 %, 20 % to 100 %.
 WORST_PERCENT = 5
 WORST_PERCENTS = tuple(range(10, 101, 10))
