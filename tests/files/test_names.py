@@ -31,6 +31,8 @@ def test_suffixes_and_spelling(name, case_id):
     [
         (["x_0000", "y_0000"], {"x": ["x_0000"], "y": ["y_0000"]}),
         (["x_0001", "x_0000", "y"], {"x": ["x_0000", "x_0001"], "y": ["y"]}),
+        # Of one case or three: it takes the network's channels to tell.
+        (["case_0002", "case_0000", "case_0001"], {"case": ["case_0000", "case_0001", "case_0002"]}),
         # No channel 0, or a gap: numbers of cases.
         (["case_0007"], {"case_0007": ["case_0007"]}),
         (["case_0000", "case_0002"], {"case_0000": ["case_0000"], "case_0002": ["case_0002"]}),

@@ -15,6 +15,7 @@ from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.files.probabilities import Probabilities, write_probabilities
 from rankseg_rma.files.volumes import read_volume, write_volume
 from rankseg_rma.prediction.infer import infer_cases
+from rankseg_rma.prediction.inputs import find_images
 from rankseg_rma.prediction.policy import DecodeOptions
 from rankseg_rma.prediction.predict import predict_probabilities
 from rankseg_rma.tables.store import read_rows
@@ -135,12 +136,42 @@ def test_segmentations_of_slicer_are_references(tmp_path):
 
 
 def test_channels_that_a_bundle_does_not_take(tmp_path):
-    for name in ("x_0000", "x_0001"):
+    for name in ("w", "x_0000", "x_0001", "y_0000", "y_0001"):
         write_case(tmp_path, name, "x")
-    output = run("infer", "--bundle", DEMO_BUNDLE, "--input", tmp_path / "images", "--out", tmp_path / "out", code=2)
-    assert "image of 1 channel must be one file; got 2" in output and "(case x)" in output
-    assert "x_0000.nii.gz to x_0001.nii.gz" in output
-    assert not (tmp_path / "out").exists()
+    # Beside another case the channels of x are no cases, whether that has a number, several or none.
+    for others in (["w", "y_0000", "y_0001"], ["y_0000", "y_0001"], ["y_0000"], ["w"]):
+        files = [tmp_path / "images" / f"{name}.nii.gz" for name in ("x_0000", "x_0001", *others)]
+        inputs = [argument for file in files for argument in ("--input", file)]
+        output = run("infer", "--bundle", DEMO_BUNDLE, *inputs, "--out", tmp_path / "out", code=2)
+        assert "image of 1 channel must be one file; got 2" in output and "(case x)" in output
+        assert "x_0000.nii.gz to x_0001.nii.gz" in output
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_numbered_from_0_holds_cases(tmp_path):
+    names = [f"case_{number:04d}" for number in range(3)]
+    for seed, name in enumerate(names):
+        write_case(tmp_path, name, name, seed)
+    output = run("infer", "--bundle", DEMO_BUNDLE, "--input", tmp_path / "images", "--out", tmp_path / "out",
+                 "--device", "cpu")  # fmt: skip
+    assert output.count("case_0000 to case_0002 are read as 3 cases") == 1
+    for folder in ("argmax", "rma"):
+        assert names_in(tmp_path / "out" / folder) == [f"{name}.nii.gz" for name in names]
+    assert {*read_rows(tmp_path / "out" / "inference.csv")["case_id"]} == {*names}
+    options = EvaluationOptions(images=tmp_path / "images")
+    outcome = evaluate_masks([str(tmp_path / "out")], tmp_path / "labels", tmp_path / "scores", options)
+    assert outcome.failed == {}
+    assert {*read_rows(tmp_path / "scores" / "cases.csv")["case_id"]} == {*names}
+
+
+def test_channels_that_are_missing(tmp_path):
+    for name in ("x_0000", "x_0001"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"")
+    assert [*find_images([tmp_path], 2)[0]] == ["x"]
+    with pytest.raises(ValueError, match=r"one file, or 3; got 2: .*x_0000.nii.gz to x_0001.nii.gz \(case x\)"):
+        find_images([tmp_path], 3)
+    (tmp_path / "x_0001.nii.gz").unlink()
+    assert find_images([tmp_path], 1) == ({"x": (tmp_path / "x_0000.nii.gz",)}, [])
 
 
 class Channels:

@@ -65,8 +65,8 @@ def id_of_pair(image: str | Path, label: str | Path | None) -> str:
 def group_channels(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     """Files of each case, its channels in order.
 
-    Numbers 0000, 0001, ... without a gap after the same name are channels of one case. Any other number is part of the
-    id, as in a folder with case_0003 and case_0007.
+    Numbers 0000, 0001, ... without a gap after the same name are read as channels of one case; whether a network takes
+    as many is for the caller to check. Any other number is part of the id, as in a folder with case_0003 and case_0007.
 
     Args:
         images: image files by name, as `case_id_of` gives it.

@@ -47,12 +47,13 @@ def infer_cases(
     # Of a folder without a config `open_bundle` says more than the reading of its kind would.
     is_image = (bundle_root / "configs" / "inference.yaml").is_file() and find_kind(bundle_root) == "image"
     channels: dict[str, tuple[Path, ...]] = {}
+    notes: list[str] = []
     if isinstance(inputs, Mapping):
         images = dict(inputs)
     elif is_image:
         images = find_photographs(inputs)
     else:
-        channels = find_images(inputs, find_channels(bundle_root))
+        channels, notes = find_images(inputs, find_channels(bundle_root))
         images = {case_id: files[0] for case_id, files in channels.items()}
     bundle = open_bundle(bundle_root, device)
     chosen, source = choose_temperature(temperature, bundle.temperature)
@@ -79,5 +80,5 @@ def infer_cases(
 
     options = replace(options, temperature=chosen)
     outcome = decode_cases(images, predict, out, decoders, options, source, bundle.label_names)
-    outcome.notes[:0] = bundle.notes
+    outcome.notes[:0] = [*bundle.notes, *notes]
     return outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.image_layouts import SUFFIXES as LABEL_SUFFIXES
-from rankseg_rma.files.listing import is_there
+from rankseg_rma.files.listing import is_there, list_named
 from rankseg_rma.files.names import case_id_of, compose, group_channels, name_cases
 from rankseg_rma.files.volumes import list_volumes
 
@@ -20,17 +20,24 @@ def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
     return name_cases(list_inputs(inputs))
 
 
-def find_images(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[Path, ...]]:
+def find_images(inputs: Sequence[Path], num_channels: int) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
     """Images by case id, from files and folders, with the channels that are files of their own in order.
 
     Args:
         inputs: files and folders.
         num_channels: channels of the network's input.
+    Returns:
+        The files of each case, and what the user should be told of how they were read.
     Raises:
         FileNotFoundError: a path does not exist, or there is no image at all.
         ValueError: two files have the same case id, or a case has several files and not one for each channel.
     """
-    found = group_channels(list_inputs(inputs))
+    listed = list_inputs(inputs)
+    found = group_channels(listed)
+    # A whole folder case_0000, case_0001, ... is how many data sets number their cases, from 0.
+    if num_channels == 1 and len(found) == 1 and len(listed) > 1:
+        note = f"{min(listed)} to {max(listed)} are read as {len(listed)} cases, for the network takes one channel"
+        return {name: (path,) for name, path in listed.items()}, [note]
     for case_id, files in found.items():
         if len(files) not in (1, num_channels):
             expected = "one file" if num_channels == 1 else f"one file, or {num_channels}"
@@ -41,7 +48,7 @@ def find_images(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[Pa
             got = f"{len(files)}: {files[0]} to {files[-1].name}"
             argument = f"image of {num_channels} channel{'' if num_channels == 1 else 's'}"
             raise ValueError(wrong("find_images", argument, expected, got, case_id=case_id, advice=advice))
-    return found
+    return found, []
 
 
 def list_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
@@ -91,7 +98,7 @@ SUFFIXES = (*LABEL_SUFFIXES, ".webp")
 
 
 def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Image files by name without suffix, from files and folders.
+    """Image files by name without suffix, from files and folders; a file that is named may have any suffix.
 
     Raises:
         FileNotFoundError: a path does not exist, or there is no image at all.
@@ -102,6 +109,6 @@ def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _photographs_in(path: Path) -> Iterator[tuple[str, Path]]:
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-            yield compose(file.stem), file
+    # What the user names is a case of theirs: the reader says what is wrong with it, if anything is.
+    for file in list_named(path, SUFFIXES) if path.is_dir() else [path]:
+        yield compose(file.stem), file
