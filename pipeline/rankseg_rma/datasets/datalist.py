@@ -1,6 +1,5 @@
 """The data list of a run: its cases by part, and how one of its entries is read."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from rankseg_rma.datasets.case import Case
 from rankseg_rma.datasets.slices import read_slice
 from rankseg_rma.datasets.splits import part_cases
 from rankseg_rma.files.images import read_classes, read_image
+from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.names import id_of_pair
+
+_EXPECTED = "a JSON mapping of lists"
 
 
 def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
@@ -26,13 +28,10 @@ def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
         DatasetError: no such part, or the file is no data list.
     """
     path = Path(datalist)
-    if not path.is_file():
-        raise FileNotFoundError(wrong("read_part", "datalist", "an existing datalist.json", path))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise DatasetError(wrong("read_part", "datalist", "a JSON mapping of lists", str(error), path=path)) from error
+    content = read_json("read_part", path, _EXPECTED)
+    if not isinstance(content, dict):
+        raise DatasetError(wrong("read_part", path.name, _EXPECTED, type(content).__name__, path=path))
+    parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
     if part not in parts:
         raise DatasetError(wrong("read_part", "part", "one of " + ", ".join(parts), repr(part), path=path))
     try:
@@ -97,7 +96,7 @@ def choose_part(datalist: Path, part: str | None) -> tuple[str, list[dict[str, A
     """
     if part is None:
         read_part(datalist, "validation")  # says what is wrong with the file, if anything is
-        part = "test" if json.loads(datalist.read_text(encoding="utf-8-sig")).get("test") else "validation"
+        part = "test" if read_json("test", datalist, _EXPECTED).get("test") else "validation"
     entries = read_part(datalist, part)
     if not entries:
         raise DatasetError(wrong("test", "part", "one that has entries", repr(part), path=datalist))

@@ -1,6 +1,5 @@
 """Layouts of images on disk: PASCAL VOC, Cityscapes, ADE20K, and CamVid, which also serves own images."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.datasets.case import Case, find_folder, inside, listed_file
+from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.listing import is_dangling, is_there, refuse_dangling
 from rankseg_rma.files.names import compose
 
@@ -40,12 +40,13 @@ def _voc_part(source: Path, masks: Path, names: Path, part: str) -> list[Case]:
 
 
 def _prepared_source(root: Path) -> Path:
-    path = root / "prepared.json"
+    path, expected = root / "prepared.json", "JSON with a source"
+    content = read_json("list_cases", path, expected)
     try:
-        source = Path(json.loads(path.read_text(encoding="utf-8"))["source"])
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        source = Path(content["source"])
+    except (KeyError, TypeError) as error:
         got = f"{type(error).__name__}: {error}"
-        raise DatasetError(wrong("list_cases", "prepared.json", "JSON with a source", got, path=path)) from error
+        raise DatasetError(wrong("list_cases", path.name, expected, got, path=path)) from error
     if not source.is_dir():
         advice = "Was it moved? Run `data prepare` again."
         raise DatasetError(wrong("list_cases", "source", "the folder VOC2012", source, path=path, advice=advice))

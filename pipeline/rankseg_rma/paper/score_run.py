@@ -12,6 +12,7 @@ from rankseg_rma.datasets import list_cases, load_card, patient_of
 from rankseg_rma.datasets.card_kinds import DatasetCard, class_names_of
 from rankseg_rma.datasets.datalist import DATALIST, choose_part
 from rankseg_rma.decoder.arms import DECODERS
+from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.writing import sha256_of, write_text
 from rankseg_rma.paper import scores as testing_tables
 from rankseg_rma.paper.items import UNITS, Item, ItemPlan, ItemScores, group_entries, score_item
@@ -119,7 +120,7 @@ def _temperature_for(
 
     chosen, source = choose_temperature(given, stored)
     if source == "stored":
-        fitted = json.loads((run / TEMPERATURE_FILE).read_text(encoding="utf-8")).get("case_ids", [])
+        fitted = read_json("test", run / TEMPERATURE_FILE).get("case_ids", [])
         shared = len(set(map(str, fitted)) & {name for entry in entries for name in _names_of(entry)})
         if shared:
             outcome.notes.append(

@@ -1,6 +1,5 @@
 """The command that trains."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.datasets import Card, Case, list_cards, list_cases, load_card
 from rankseg_rma.datasets.check import require_good_cases
 from rankseg_rma.datasets.datalist import divide_cases, kind_of_part, make_datalist
+from rankseg_rma.files.json_files import read_json
 from rankseg_rma.runs.outcome import Outcome, causes, describe_failure
 from rankseg_rma.runs.progress import progress_bar
 from rankseg_rma.training.settings import NOT_ENTRIES, RENAMED, settings_of
@@ -138,7 +138,7 @@ def _run(out: Path, root: Path, progress: Any, advice: str) -> None:
 def _report(out: Path, parts: Mapping[str, Sequence[Case]]) -> Outcome:
     from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_kind
 
-    found = json.loads((out / TEMPERATURE_FILE).read_text(encoding="utf-8"))
+    found = read_json("train", out / TEMPERATURE_FILE)
     note = (
         f"temperature {found['temperature']:.3f} fitted on {len(found['case_ids'])} validation cases: "
         f"negative log-likelihood {found['nll_before']:.5f} -> {found['nll_after']:.5f}"
