@@ -51,6 +51,8 @@ _CONFIG_NAMES = {
     "mean_iou": "training.engine.mean_iou",
     "plan_epochs": "training.engine.plan_epochs",
     "poly_schedule": "training.engine.poly_schedule",
+    "FiniteGuard": "training.guard.FiniteGuard",
+    "FinalCheckpoint": "training.guard.FinalCheckpoint",
     "LoadSampled": "training.samples.LoadSampled",
     "NormaliseImaged": "training.samples.NormaliseImaged",
     "WholeLabelsd": "training.samples.WholeLabelsd",

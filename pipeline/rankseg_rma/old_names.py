@@ -89,6 +89,12 @@ _READING = {"_target_": "rankseg_rma.LoadVolumed", "keys": ["image", "label"]}
 # What stands after the reading of volumes today, so that an unfinished run of before may go on: whole labels stay as
 # they are; others were cut off then, and are rounded or refused now.
 _WHOLE_LABELS = {"_target_": "rankseg_rma.WholeLabelsd", "keys": "label", "num_classes": "@num_classes"}
+# What saved the final weights, and on errors too, with a key that tells it from the saver of each epoch.
+_OLD_FINAL = {"_target_": "CheckpointSaver", "final_filename": "model.pt"}
+_FINAL = "rankseg_rma.FinalCheckpoint"
+# What stands before the start of a training today; the command added it itself before.
+_START = "$@train::trainer.run()"
+_GUARD = "$rankseg_rma.FiniteGuard(@network).attach(@train::trainer)"
 _IMPORT = re.compile(r"\$import rankseg_rma\.(\w+) as (\w+)$")
 
 
@@ -142,9 +148,8 @@ def translate_config(content: Any) -> Any:
     if aliases:
         kept = [line for line, match in zip(imports or (), found, strict=True) if not match]
         translated["imports"] = [*(line for line in kept if line != "$import rankseg_rma"), "$import rankseg_rma"]
-    chain = translated.get("deterministic_transforms") if isinstance(translated, dict) else None
-    if isinstance(chain, list) and chain[:1] == [_READING] and _WHOLE_LABELS not in chain:
-        translated["deterministic_transforms"] = [chain[0], dict(_WHOLE_LABELS), *chain[1:]]
+    if isinstance(translated, dict):
+        _add_steps(translated)
     return translated
 
 
@@ -156,7 +161,19 @@ def _name_of_root(match: re.Match[str]) -> str:
     return "rankseg_rma." + _RENAMED.get(f"{module}.{name}", name)
 
 
+def _add_steps(content: dict[str, Any]) -> None:
+    """Put in what earlier versions did not say."""
+    chain, steps = content.get("deterministic_transforms"), content.get("run")
+    if isinstance(chain, list) and chain[:1] == [_READING] and _WHOLE_LABELS not in chain:
+        content["deterministic_transforms"] = [chain[0], dict(_WHOLE_LABELS), *chain[1:]]
+    if isinstance(steps, list) and _START in steps and _GUARD not in steps:
+        place = steps.index(_START)
+        content["run"] = [*steps[:place], _GUARD, *steps[place:]]
+
+
 def _translate(value: Any, aliases: Sequence[str]) -> Any:
+    if isinstance(value, dict) and _OLD_FINAL.items() <= value.items():
+        return _translate({**value, "_target_": _FINAL}, aliases)
     if isinstance(value, dict) and "keys" in value and value == {**_OLD_READING, "keys": value["keys"]}:
         return {**_READING, "keys": value["keys"]}
     if isinstance(value, dict):

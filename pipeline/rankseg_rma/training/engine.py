@@ -19,7 +19,6 @@ from rankseg_rma.checks import require_number, require_one_of
 from rankseg_rma.files.weights import require_no_nan
 from rankseg_rma.networks import OPTIMIZERS, parameter_groups
 from rankseg_rma.training.distributed import is_first_process, mean_over_processes
-from rankseg_rma.training.guard import FiniteGuard
 
 LOSS_FILE = "logs/loss.csv"
 
@@ -215,7 +214,7 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
         dataset_dir: the data set's folder.
         on_epoch: called after each epoch with its number, the number of epochs and the epoch's mean loss.
     Raises:
-        DatasetError: a loss or a weight is not finite; nothing of that state is saved.
+        DatasetError: a loss or a weight is not finite, see `FiniteGuard`; nothing of that state is saved.
     """
     from monai.bundle import ConfigParser
 
@@ -224,6 +223,5 @@ def run_training(run: Path, dataset_dir: str | Path, on_epoch: Callable[[int, in
     parser.read_config(str(run / "configs" / "train.yaml"))
     parser["bundle_root"], parser["dataset_dir"] = str(run), str(dataset_dir)
     parser.get_parsed_content("initialize", default=None)
-    FiniteGuard(parser.get_parsed_content("network")).attach(parser.get_parsed_content("train::trainer"))
     LossRecord(run / LOSS_FILE, on_epoch).attach(parser.get_parsed_content("train::trainer"))
     parser.get_parsed_content("run")

@@ -1,4 +1,4 @@
-"""Stop a training at the first loss or weight that is no number, before anything of that state is saved."""
+"""Stop a training at the first loss or weight that is no number; nothing of a training that stops is saved as final."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.handlers import CheckpointSaver
 
 from rankseg_rma.checks import DatasetError, wrong
 from rankseg_rma.training.distributed import is_any
 
 
 class FiniteGuard:
-    """Watch loss and weights; attach it before what saves checkpoints.
+    """Watch loss and weights of a training whose checkpoints are saved at the end of epochs.
 
-    The loss is looked at before its gradients reach the weights, and the weights at the end of each epoch, before they
-    are saved.
+    The loss is looked at before its gradients reach the weights, and the weights after the last step of each epoch,
+    before they are saved.
 
     Args:
         network: whose weights are looked at, without what spreads it over processes.
@@ -27,7 +28,9 @@ class FiniteGuard:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._look_at_loss)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_weights)
+        # Not at the end of the epoch, where what saves them may have been attached before.
+        is_last = Events.ITERATION_COMPLETED(event_filter=_ends_epoch)
+        engine.add_event_handler(is_last, self._look_at_weights)
 
     def _look_at_loss(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -66,6 +69,22 @@ class FiniteGuard:
         )
         cases = f"{place}, on {'the case' if len(names) == 1 else 'the cases'} {', '.join(names)}"
         raise DatasetError(wrong("train", argument, expected, cases, advice=advice))
+
+
+class FinalCheckpoint(CheckpointSaver):
+    """MONAI's saver of final weights, for trainings that end.
+
+    MONAI's own saves them on an error and on Ctrl-C too, unless another handler of exceptions is attached before it and
+    raises; a training that stopped would look like a finished one, and could hold NaN.
+    """
+
+    def exception_raised(self, engine: Engine, e: BaseException) -> None:
+        raise e
+
+
+def _ends_epoch(engine: Engine, iteration: int) -> bool:
+    length = engine.state.epoch_length
+    return length is not None and iteration % length == 0
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
