@@ -1,8 +1,9 @@
 """Images and label images on disk: photographs, class masks of several kinds, and the slices of a slice store."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +15,23 @@ from rankseg_rma.files.writing import replacing
 # The label value "not annotated" everywhere inside: it has no part in loss, decoding statistics or metrics.
 VOID = 255
 _UNKNOWN = -1
+
+
+class ClassCard(Protocol):
+    """What label images need of a data set's card, which lives above the files: `datasets.ImageCard`.
+
+    Attributes:
+        classes: name of each class by stored value, in ascending order; its position is the class index.
+        void: stored values that mean "not annotated".
+        colours: (red, green, blue) by stored value; None: not known.
+    """
+
+    @property
+    def classes(self) -> Mapping[int, str]: ...
+    @property
+    def void(self) -> Sequence[int]: ...
+    @property
+    def colours(self) -> Mapping[int, tuple[int, int, int]] | None: ...
 
 
 def read_image(path: str | Path) -> Any:
@@ -133,11 +151,11 @@ class ClassMap:
         return found
 
 
-def class_map(card: Any) -> ClassMap:
+def class_map(card: ClassCard) -> ClassMap:
     """Lookup of a card's stored values and colours.
 
     Args:
-        card: `datasets.ImageCard`: ``classes``, ``void`` and ``colours`` by stored value.
+        card: whose classes, such as `datasets.ImageCard`.
     """
     indices = {value: place for place, value in enumerate(card.classes)} | dict.fromkeys(card.void, VOID)
     # Signed and wider than uint8, so that -1 has room beside void, 255.
@@ -157,12 +175,12 @@ def _pack(colours: Any) -> Any:
     return np.asarray(colours, np.int64) @ np.array([65536, 256, 1])
 
 
-def read_classes(path: str | Path, card: Any) -> Any:
+def read_classes(path: str | Path, card: ClassCard) -> Any:
     """Read a label image as class indices.
 
     Args:
         path: palette, grey (8 or 16 bits) or RGB-coded image.
-        card: `datasets.ImageCard`.
+        card: whose classes.
     Returns:
         (H, W) uint8: class index, or VOID.
     Raises:
@@ -192,22 +210,23 @@ def _word_unknown(stored: Any, unknown: Any, lookup: ClassMap, path: Path) -> st
     return wrong("read_classes", "label", "of the card's classes and void values", got, path=path, advice=advice)
 
 
-def write_classes(path: str | Path, classes: Any, card: Any) -> None:
+def write_classes(path: str | Path, classes: Any, card: ClassCard) -> None:
     """Write class indices as a palette PNG, under a temporary name that is then renamed.
 
     Args:
         path: a .png file.
         classes: (H, W) integers, class index or VOID; the stored values of the file are these.
-        card: `datasets.ImageCard`: its colours make the palette; other indices get generated ones.
+        card: whose classes; its colours make the palette; other indices get generated ones.
     Raises:
         ValueError: another shape, or a value that is neither a class index nor VOID.
     """
     array = np.asarray(classes)
     if array.ndim != 2 or array.dtype.kind not in "iub":
         raise ValueError(wrong("write_classes", "classes", "(H, W) integers", f"{array.shape} {array.dtype}"))
-    strange = np.setdiff1d(array, [*range(card.num_classes), VOID])
+    num_classes = len(card.classes)
+    strange = np.setdiff1d(array, [*range(num_classes), VOID])
     if len(strange):
-        expected = f"0 to {card.num_classes - 1} or {VOID}"
+        expected = f"0 to {num_classes - 1} or {VOID}"
         raise ValueError(wrong("write_classes", "classes", expected, strange[:5].tolist(), path=path))
     image = Image.fromarray(array.astype(np.uint8))
     image.putpalette(palette_of(card).tobytes())
@@ -215,7 +234,7 @@ def write_classes(path: str | Path, classes: Any, card: Any) -> None:
         image.save(temporary, format="PNG", optimize=False)
 
 
-def palette_of(card: Any) -> Any:
+def palette_of(card: ClassCard) -> Any:
     """Colours of the class indices and of VOID, (256, 3) uint8; generated where the card has none."""
     colours = _spread_colours()
     known = card.colours or {}

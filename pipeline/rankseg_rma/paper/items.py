@@ -10,7 +10,7 @@ import torch
 
 from rankseg_rma.bundles.open import Bundle
 from rankseg_rma.checks import DatasetError, wrong
-from rankseg_rma.datasets.card_kinds import Card
+from rankseg_rma.datasets.card_kinds import Card, ImageCard
 from rankseg_rma.decoder import RMADecoder
 from rankseg_rma.decoder.arms import decode_arms
 from rankseg_rma.decoder.temperature import scale_probabilities
@@ -243,7 +243,7 @@ def _write_masks(folder: Path, masks: Mapping[str, Any], item: Item, sample: _Sa
     """Palette PNG of an image, NIfTI of a volume, or the slices of a case as one .npz (label, slice_index)."""
     for name, mask in masks.items():
         place = folder / name / item.case_id
-        if plan.bundle.kind == "image":
+        if isinstance(plan.card, ImageCard):  # then the bundle is of photographs too, see `class_names_of`
             write_classes(place.with_name(f"{item.case_id}.png"), mask, plan.card)
         elif plan.bundle.kind == "volume":
             write_volume(place.with_name(f"{item.case_id}.nii.gz"), mask, *sample.grid)
