@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rankseg_rma.bundles.open import MODEL, TEMPERATURE_FILE
 from rankseg_rma.datasets import list_cases, load_card
 from rankseg_rma.datasets.phantom import make_phantom_cohort
 from rankseg_rma.decoder.arms import DECODERS
@@ -12,6 +13,7 @@ from rankseg_rma.evaluation.evaluate import evaluate_masks
 from rankseg_rma.evaluation.options import EvaluationOptions
 from rankseg_rma.files.writing import write_text
 from rankseg_rma.prediction.infer import infer_cases
+from rankseg_rma.prediction.policy import DecodeOptions
 from rankseg_rma.runs.outcome import Outcome
 from rankseg_rma.tables.store import read_rows
 
@@ -25,8 +27,6 @@ CT_WINDOW = (-60.0, 240.0)
 
 def make_demo(out: Path, num_cases: int) -> Outcome:
     """The main job on the built-in cohort: phantom, shipped weights, argmax and RMA masks, CSVs and a page."""
-    from rankseg_rma.prediction.policy import DecodeOptions
-
     data, masks = out / "phantom", out / "predictions"
     make_phantom_cohort(data, num_cases, seed=DEMO_SEED)
     card, cases = list_cases(load_card("phantom"), data)
@@ -46,10 +46,8 @@ def make_demo(out: Path, num_cases: int) -> Outcome:
 
 def ship_weights(run: Path) -> None:
     """Put a finished run into the package as the demonstration's bundle, and record its Dice on one case."""
-    from rankseg_rma.prediction.policy import DecodeOptions
-
     for name in ("configs/inference.yaml", "configs/metadata.json", "configs/logging.conf", "docs/README.md", "LICENSE",
-                 "models/model.pt", "models/temperature.json"):  # fmt: skip
+                 MODEL, TEMPERATURE_FILE):  # fmt: skip
         (DEMO_BUNDLE / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / name, DEMO_BUNDLE / name)
     with TemporaryDirectory() as folder:

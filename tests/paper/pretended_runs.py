@@ -23,7 +23,7 @@ def pretend(monkeypatch, run_folder, kind, predict):
     bundle = SimpleNamespace(
         root=run_folder, kind=kind, temperature=stored, device="cpu", label_names=(), notes=(), multilabel=False
     )
-    monkeypatch.setattr("rankseg_rma.bundles.open.open_bundle", lambda root, device, entries: bundle)
+    monkeypatch.setattr("rankseg_rma.paper.score_run.open_bundle", lambda root, device, entries: bundle)
     monkeypatch.setattr(
         "rankseg_rma.prediction.predict.predict_image", lambda given, image: torch.from_numpy(predict(image))
     )

@@ -51,9 +51,10 @@ def test_a_class_below_the_pruning_probability_is_left_out(scene):
     assert json.loads((scene / "out" / "test.json").read_text())["pruning_prob"] == 0.99
 
 
-def test_a_run_of_overlapping_classes_is_refused(scene, monkeypatch):
-    from rankseg_rma.bundles import open as bundles
+def test_a_run_of_overlapping_classes_is_refused(scene):
+    from rankseg_rma.paper import score_run
 
-    found = bundles.open_bundle(scene, None, {})
+    # The bundle that the scene pretends, which the command will get too.
+    found = score_run.open_bundle(scene, None, {})
     found.multilabel = True
     assert "bundle must be one of classes that exclude each other" in trial(scene, code=2)

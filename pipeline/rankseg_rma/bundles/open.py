@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from monai.transforms import Compose
 
+MODEL = "models/model.pt"
 TEMPERATURE_FILE = "models/temperature.json"
 
 
@@ -111,10 +112,10 @@ def open_bundle(root: str | Path, device: str | None = None, entries: Mapping[st
     from monai.bundle import ConfigParser
 
     root = Path(root)
-    config, weights = root / "configs" / "inference.yaml", root / "models" / "model.pt"
+    config, weights = root / "configs" / "inference.yaml", root / MODEL
     for path in (config, weights):
         if not path.is_file():
-            advice = "Training writes models/model.pt when it ends; run it again to go on." if path == weights else ""
+            advice = f"Training writes {MODEL} when it ends; run it again to go on." if path == weights else ""
             raise FileNotFoundError(
                 wrong("open_bundle", "bundle", f"a folder with {path.relative_to(root)}", root, advice=advice)
             )
@@ -188,6 +189,3 @@ def _load_weights(network: "torch.nn.Module", path: Path) -> str:
     # What the file lacks, the counters of batch norm, stays as it was made.
     network.load_state_dict(own | fit.tensors)
     return fit.rule
-
-
-MODEL = "models/model.pt"

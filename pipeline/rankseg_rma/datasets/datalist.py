@@ -16,6 +16,7 @@ from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.names import id_of_pair
 
 _EXPECTED = "a JSON mapping of lists"
+DATALIST = "configs/datalist.json"
 
 
 def read_part(datalist: str | Path, part: str) -> list[dict[str, Any]]:
@@ -82,9 +83,6 @@ def items_of(datalist: str | Path, part: str, dataset_dir: str | Path) -> list[d
     entries = read_part(datalist, part)
     root = Path(dataset_dir)
     return [{**entry, "image": str(root / entry["image"]), "label": str(root / entry["label"])} for entry in entries]
-
-
-DATALIST = "configs/datalist.json"
 
 
 def choose_part(datalist: Path, part: str | None) -> tuple[str, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma import __version__
+from rankseg_rma.bundles.open import MODEL, TEMPERATURE_FILE, open_bundle, require_exclusive
 from rankseg_rma.checks import require_one_of, wrong
 from rankseg_rma.datasets import list_cases, load_card, patient_of
 from rankseg_rma.datasets.card_kinds import DatasetCard, class_names_of
@@ -14,7 +15,7 @@ from rankseg_rma.datasets.datalist import DATALIST, choose_part
 from rankseg_rma.decoder.arms import DECODERS
 from rankseg_rma.files.json_files import read_json
 from rankseg_rma.files.writing import sha256_of, write_text
-from rankseg_rma.paper import scores as testing_tables
+from rankseg_rma.paper import scores
 from rankseg_rma.paper.items import UNITS, Item, ItemPlan, ItemScores, group_entries, score_item
 from rankseg_rma.prediction.policy import choose_temperature
 from rankseg_rma.runs.manifest import package_versions
@@ -70,8 +71,6 @@ def score_run(dataset: str, root: Path, run: Path, out: Path, options: TrialOpti
         ValueError, FileNotFoundError: an option, the data set or the run is not as described. What is wrong with
             single items is in the outcome.
     """
-    from rankseg_rma.bundles.open import open_bundle, require_exclusive
-
     # No decoder at all is refused as well.
     for decoder in options.decoders or ("",):
         require_one_of("test", "decode", decoder, DECODERS)
@@ -116,8 +115,6 @@ def _temperature_for(
     run: Path, stored: float | None, given: str | None, entries: Sequence[Mapping[str, Any]], outcome: Outcome
 ) -> tuple[float | None, str]:
     """Temperature and its source; the stored one would flatter RMA on the very cases it was fitted on."""
-    from rankseg_rma.bundles.open import TEMPERATURE_FILE
-
     chosen, source = choose_temperature(given, stored)
     if source == "stored":
         fitted = read_json("test", run / TEMPERATURE_FILE).get("case_ids", [])
@@ -156,19 +153,19 @@ def _score_items(items: Sequence[Item], plan: ItemPlan, outcome: Outcome) -> lis
 
 def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcome, record: dict[str, Any]) -> None:
     kind, out = plan.bundle.kind, outcome.out
-    rule = testing_tables.rule_of(kind, len(plan.class_names))
-    views = testing_tables.view_units(results, kind, rule)
+    rule = scores.rule_of(kind, len(plan.class_names))
+    views = scores.view_units(results, kind, rule)
     group = plan.card.splits.group if isinstance(plan.card, DatasetCard) else None
     patients = [patient_of(result.case_id, group) for result in results]
     last = [*plan.temperatures][-1]
     temperatures = {name: last if unit else "none" for name, unit in plan.arms.items()}
     tables: dict[str, list[dict[str, Any]]] = {
-        "items.csv": [row for view in views for row in testing_tables.item_rows(view)],
-        "classes.csv": [row for view in views for row in testing_tables.class_rows(view, plan.class_names)],
-        "probabilities.csv": testing_tables.probability_rows(results, views[0].unit),
+        "items.csv": [row for view in views for row in scores.item_rows(view)],
+        "classes.csv": [row for view in views for row in scores.class_rows(view, plan.class_names)],
+        "probabilities.csv": scores.probability_rows(results, views[0].unit),
         "test_summary.csv": [
-            *(row for view in views for row in testing_tables.score_rows(view, patients, temperatures)),
-            *testing_tables.calibration_rows(results, views[0].unit, patients),
+            *(row for view in views for row in scores.score_rows(view, patients, temperatures)),
+            *scores.calibration_rows(results, views[0].unit, patients),
         ],
     }
     frames = {name: frame_of(name, rows) for name, rows in tables.items()}
@@ -177,15 +174,13 @@ def _write_tables(results: Sequence[ItemScores], plan: ItemPlan, outcome: Outcom
         whole = [column for column in map(str, frame) if column == "slice_index" or column.startswith("num_")]
         outcome.written.append(write_table(out / name, frame.astype(dict.fromkeys(whole, "Int64"))))
     record |= {"rule": rule, "num_patients": len(set(patients))} | _count_items(results, views, outcome)
-    outcome.notes += testing_tables.describe_test(frames["test_summary.csv"])
+    outcome.notes += scores.describe_test(frames["test_summary.csv"])
     for name, content in (("test.json", record), ("columns.json", {name: COLUMNS[name] for name in tables})):
         write_text(out / name, json.dumps(content, indent=1))
         outcome.written.append(out / name)
 
 
-def _count_items(
-    results: Sequence[ItemScores], views: Sequence[testing_tables.UnitScores], outcome: Outcome
-) -> dict[str, Any]:
+def _count_items(results: Sequence[ItemScores], views: Sequence[scores.UnitScores], outcome: Outcome) -> dict[str, Any]:
     """Numbers of items and of what is left out, for the record; warnings for the reader."""
     first = views[0]
     counts = next(iter(first.counts.values()))
@@ -205,13 +200,13 @@ def _describe_trial(plan: ItemPlan, options: TrialOptions, part: str, run: Path)
     """Settings, versions, seed, and the digests of what was tested."""
     card = plan.card
     crop = card.slices if isinstance(card, DatasetCard) and plan.bundle.kind == "slices" else None
-    files = ("models/model.pt", DATALIST)
+    files = (MODEL, DATALIST)
     return {
         "program": f"rankseg-rma {__version__}", "run": str(run), "kind": plan.bundle.kind,
         **asdict(options), "part": part, "units": list(plan.units), "arms": list(plan.arms),
         "classes": list(plan.class_names),
         "crop_size": list(crop.crop_size) if crop is not None and crop.size is not None else None,
-        "bootstrap_resamples": testing_tables.NUM_RESAMPLES, "seed": testing_tables.SEED,
+        "bootstrap_resamples": scores.NUM_RESAMPLES, "seed": scores.SEED,
         "device": str(plan.bundle.device), "packages": package_versions(_PACKAGES),
         "sha256": {name: sha256_of(run / name) for name in files if (run / name).is_file()},
     }  # fmt: skip

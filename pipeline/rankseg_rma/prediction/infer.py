@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.datasets.card_kinds import ImageCard
+from rankseg_rma.files.probabilities import write_kind, write_probabilities
 from rankseg_rma.files.writing import replacing, write_text
-from rankseg_rma.prediction.inputs import find_images
+from rankseg_rma.prediction.inputs import find_images, find_photographs
 from rankseg_rma.prediction.masks import decode_cases
 from rankseg_rma.prediction.policy import DecodeOptions, choose_temperature
 from rankseg_rma.runs.outcome import Outcome
@@ -39,8 +40,6 @@ def infer_cases(
         device: torch device; None takes CUDA where there is one.
     """
     from rankseg_rma.bundles.open import TEMPERATURE_FILE, find_card, find_channels, find_kind, open_bundle
-    from rankseg_rma.files.probabilities import write_kind, write_probabilities
-    from rankseg_rma.prediction.inputs import find_photographs
     from rankseg_rma.prediction.photographs import infer_photographs
     from rankseg_rma.prediction.predict import predict_probabilities
 

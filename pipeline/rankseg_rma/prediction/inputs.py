@@ -9,6 +9,8 @@ from rankseg_rma.files.listing import is_there, list_named
 from rankseg_rma.files.names import case_id_of, compose, group_channels, name_cases
 from rankseg_rma.files.volumes import list_volumes
 
+SUFFIXES = (*LABEL_SUFFIXES, ".webp")
+
 
 def find_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
     """Volumes by case id, from files and folders; each is a case of its own, see `name_cases`.
@@ -92,9 +94,6 @@ def collect_files(
     if not found:
         raise FileNotFoundError(wrong(function, "input", expected, ", ".join(map(str, inputs)) or "nothing"))
     return found
-
-
-SUFFIXES = (*LABEL_SUFFIXES, ".webp")
 
 
 def find_photographs(inputs: Sequence[Path]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from rankseg_rma.decoder.arms import decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
 from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.probabilities import Probabilities, read_kind, read_label_names, read_probabilities
+from rankseg_rma.files.temperature import read_temperature
 from rankseg_rma.files.volumes import list_volumes, write_volume
 from rankseg_rma.grid import find_slice_axis, voxel_volume_ml
 from rankseg_rma.prediction.inputs import find_inputs
@@ -76,8 +77,6 @@ def decode_probabilities(
         multilabel: the classes may overlap; None: as it is said beside the probabilities.
     """
     volumes = find_inputs(inputs)
-    from rankseg_rma.files.temperature import read_temperature
-
     folders = sorted({path.parent for path in volumes.values()})
     files = [folder / "temperature.json" for folder in folders]
     stored = [read_temperature(path) for path in files if is_there(path)] if temperature is None else []

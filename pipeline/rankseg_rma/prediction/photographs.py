@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from rankseg_rma.bundles.open import Bundle, require_exclusive
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
 from rankseg_rma.decoder.arms import decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
+from rankseg_rma.files.images import read_image, write_classes
 from rankseg_rma.files.writing import replacing
 from rankseg_rma.prediction.masks import shared_columns, with_gain
 from rankseg_rma.prediction.policy import DecodeOptions, arms_of, tell_temperature
@@ -70,7 +73,6 @@ def _decode(
     bundle: Bundle, path: Path, decoders: tuple[str, ...], options: DecodeOptions
 ) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Probabilities, masks by decoder, and a row per class."""
-    from rankseg_rma.files.images import read_image
     from rankseg_rma.prediction.predict import predict_image
 
     probs = predict_image(bundle, read_image(path))
@@ -88,10 +90,6 @@ def _decode(
 
 
 def _write_mask(path: Path, mask: Any, card: ImageCard | None) -> None:
-    from PIL import Image
-
-    from rankseg_rma.files.images import write_classes
-
     if card is not None:
         write_classes(path, mask, card)
         return

@@ -3,6 +3,8 @@
 from rankseg_rma.metrics.lesions import IOU_THRESHOLDS
 from rankseg_rma.tables.columns import ANY, Column, declare
 
+# What the rows over all labels call their label.
+MACRO = "mean"
 COUNTS = {
     "tp": "true positive voxels",
     "fp": "false positive voxels",
@@ -291,5 +293,3 @@ ADVICE_TABLES: dict[str, tuple[Column, ...]] = {
         **{name: text for name, text in _PAIR_KEYS.items() if name != "unit"}, **_DIFFERENCE, **_HOLM,
     }),
 }  # fmt: skip
-
-MACRO = "mean"

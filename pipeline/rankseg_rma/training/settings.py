@@ -13,8 +13,11 @@ from rankseg_rma.files.resources import resource_dir
 from rankseg_rma.networks import network_config
 from rankseg_rma.old_names import translate_config
 from rankseg_rma.training.losses import loss_config
-from rankseg_rma.training.recipes import Recipe
+from rankseg_rma.training.recipes import Recipe, load_recipe
 
+# Entries of a recipe that go into the configs under another name, or not at all.
+RENAMED = {"optimizer": "optimizer_name"}
+NOT_ENTRIES = ("name", "dataset", "network", "loss", "note")
 # Entries of a recipe that do not touch the result, or that are compared in another way.
 _NOT_COMPARED = (
     "name", "dataset", "network", "loss", "max_iterations", "max_epochs", "iterations_per_epoch", "num_workers", "note"
@@ -82,15 +85,8 @@ def word_change(name: str, values: tuple[Any, Any]) -> str:
     return f"{name.replace('_', ' ')}: {have}, not {want}"
 
 
-# Entries of a recipe that go into the configs under another name, or not at all.
-RENAMED = {"optimizer": "optimizer_name"}
-NOT_ENTRIES = ("name", "dataset", "network", "loss", "note")
-
-
 def settings_of(recipe: str | None) -> dict[str, Any]:
     if recipe is None:
         return {}
-    from rankseg_rma.training.recipes import load_recipe
-
     settings = asdict(load_recipe(recipe))
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

@@ -10,8 +10,10 @@ from rankseg_rma.datasets import Card, Case, list_cards, list_cases, load_card
 from rankseg_rma.datasets.check import require_good_cases
 from rankseg_rma.datasets.datalist import divide_cases, kind_of_part, make_datalist
 from rankseg_rma.files.json_files import read_json
+from rankseg_rma.networks import network_config, spatial_dims_of
 from rankseg_rma.runs.outcome import Outcome, causes, describe_failure
 from rankseg_rma.runs.progress import progress_bar
+from rankseg_rma.training.losses import loss_config
 from rankseg_rma.training.settings import NOT_ENTRIES, RENAMED, settings_of
 
 _DEFAULT_NETWORK = {"volume": "unet3d", "image": "segresnet2d_small", "slices": "unet2d"}
@@ -44,9 +46,7 @@ def train_network(
             weight is not finite, and nothing of that state is saved.
         ValueError, FileNotFoundError: a setting is wrong, or a file missing.
     """
-    from rankseg_rma.networks import network_config
     from rankseg_rma.training.distributed import is_first_process, share_cores
-    from rankseg_rma.training.losses import loss_config
 
     settings = settings_of(recipe)
     dataset = dataset or settings.pop("dataset", None)
@@ -81,8 +81,6 @@ def train_network(
 
 
 def _require_dimensions(definition: dict[str, Any], network: str, kind: str) -> None:
-    from rankseg_rma.networks import spatial_dims_of
-
     wanted, found = 3 if kind == "volume" else 2, spatial_dims_of(definition)
     if found not in (wanted, None):
         advice = "Volumes become 2D slices by `rankseg-rma data prepare`." if found == 2 else ""
