@@ -276,7 +276,7 @@ def test_photographs_are_decoded_by_infer(photos, tmp_path):
     assert sum(mass) == pytest.approx(mask.size[0] * mask.size[1], rel=1e-4) and probs.shape == (11, *mask.size[::-1])
     whole = run("infer", "--bundle", out, "--root", data, "--part", "validation", "--out", tmp_path / "all")
     assert "wrote" in whole
-    assert "images: .png" in run("infer", "--bundle", out, "-i", folder / "tiny.yaml", "--out", tmp_path / "b", code=2)
+    assert "images: .png" in run("infer", "--bundle", out, "-i", out / "configs", "--out", tmp_path / "b", code=2)
 
 
 def test_slices_are_stacked_into_their_volume(tmp_path):
