@@ -44,8 +44,15 @@ def test_nested_regions_are_scaled_and_decoded_by_themselves(nested):
     ],
 )
 def test_overlapping_classes_are_refused_where_they_should_exclude_each_other(nested, name, call):
-    with pytest.raises(ValueError, match=f"{name}: .* must be classes that add up to 1; got .* say multilabel=True"):
+    say = "allow_overlap=True" if name == "rankseg_rma" else "multilabel=True"
+    with pytest.raises(ValueError, match=f"{name}: .* must be classes that add up to 1; got .* say {say}"):
         call(nested)
+
+
+def test_classes_on_another_axis_are_found(rng):
+    last = np.moveaxis(random_probs(rng, 3, (16, 17)), 0, -1)
+    with pytest.raises(ValueError, match=r"Axis 2 of a case adds up to 1: put the classes first, \(class, \*spatial\)"):
+        rankseg_rma(last[None])
 
 
 def test_overlapping_classes_pass_where_they_may_overlap(nested):

@@ -29,5 +29,5 @@ def test_a_named_file_is_decoded_or_fails_with_its_reason(folder):
     bundle = write_network(folder / "bundle", PHOTOGRAPHS, torch.eye(3)[:, :, None, None])
     files = [argument for name in ("a.png", "b.gif", "c.gif") for argument in ("--input", folder / name)]
     said = run("infer", "--bundle", bundle, *files, "--out", folder / "out", code=1)
-    assert "no image" in said and str(folder / "c.gif") in said
+    assert "must be a readable image" in said and str(folder / "c.gif") in said
     assert sorted(path.name for path in (folder / "out" / "rma").iterdir()) == ["a.png", "b.png"]

@@ -103,7 +103,7 @@ def rankseg_rma(
     for index in range(shape[0]):
         decoding = decoder(cases[index])
         if not allow_overlap:
-            require_sums(function, "prob", cases[index])
+            require_sums(function, "prob", cases[index], overlap="allow_overlap=True")
         labels[index] = decoding.labels
         for label, num_selected in enumerate(decoding.num_selected.tolist()):
             tau[index, label] = num_selected

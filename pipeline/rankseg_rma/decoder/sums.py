@@ -11,7 +11,7 @@ MOST_ABOVE, MOST_BELOW = 0.01, 0.5
 _SAMPLE_VOXELS = 1 << 12
 
 
-def require_sums(function: str, argument: str, probs: Any) -> None:
+def require_sums(function: str, argument: str, probs: Any, overlap: str = "multilabel=True") -> None:
     """Refuse classes that do not add up to 1, as where sigmoid gave each of them by itself.
 
     A grid of voxels is looked at, and all of them only where that one gives rise to it. Sums below 1 are allowed in up
@@ -22,6 +22,7 @@ def require_sums(function: str, argument: str, probs: Any) -> None:
         function: who asks, for the message.
         argument: what it calls the probabilities.
         probs: (class, *spatial) floating-point array or tensor; what is not in [0, 1] is for others to refuse.
+        overlap: how the caller is told that classes may overlap.
     Raises:
         ValueError: more than 1 % of the voxels add up to more than 1.05, or most voxels with any mass to less than
             0.95.
@@ -36,7 +37,10 @@ def require_sums(function: str, argument: str, probs: Any) -> None:
     is_off, above, below, num_voxels = _count_off(probs, 1.0)
     if is_off:
         got = f"{above} of {num_voxels} voxels above 1 and {below} below"
-        advice = "For classes that may overlap, as sigmoid gives them, say multilabel=True; apply softmax to logits."
+        advice = f"For classes that may overlap, as sigmoid gives them, say {overlap}; apply softmax to logits."
+        other = [axis for axis in range(1, probs.ndim) if float(abs(probs.sum(axis) - 1).mean()) < SUM_TOLERANCE]
+        if other:
+            advice = f"Axis {other[0]} of a case adds up to 1: put the classes first, (class, *spatial)."
         raise ValueError(wrong(function, argument, "classes that add up to 1", got, advice=advice))
 
 

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Enough for a sentence with a long path and its advice; foreign libraries may write pages.
+_LONGEST_REASON = 600
+
 
 @dataclass
 class Outcome:
@@ -43,8 +46,8 @@ def describe_failure(error: BaseException, path: Path) -> str:
     cause = list(causes(error))[-1]
     # Our own errors say more than the library's that caused them; of all others the first cause says most.
     text = " ".join(str(error if isinstance(error, ValueError | FileNotFoundError) else cause).split())
-    place = "" if str(path) in text[:300] else f" ({path})"
-    return f"{type(cause).__name__}: {text[:300]}{place}"
+    place = "" if str(path) in text[:_LONGEST_REASON] else f" ({path})"
+    return f"{type(cause).__name__}: {text[:_LONGEST_REASON]}{place}"
 
 
 def word_rounded(paths: Sequence[Path]) -> list[str]:
