@@ -187,15 +187,15 @@ def _score(
     slice_axis: str | int,
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    from rankseg_rma.files.probabilities import Probabilities
-    from rankseg_rma.prediction.masks import decode
-    from rankseg_rma.prediction.policy import DecodeOptions
+    from rankseg_rma.decoder.arms import argmax_labels, decode_arms
+    from rankseg_rma.decoder.temperature import scale_probabilities
+    from rankseg_rma.prediction.policy import DecodeOptions, arms_of
 
     probs, label_map = _load(case.path, case.reference)
-    held = Probabilities(probs, label_map.affine)
+    scaled = {"rma": scale_probabilities(probs, temperature, function="advise"), "rma_untempered": probs}
     axis = find_slice_axis(label_map.affine, slice_axis)
     # Once for both units, since argmax knows none.
-    argmax = decode(held, ("argmax",), DecodeOptions(metric))[0]["argmax"]
+    argmax = argmax_labels(probs)
     rows = []
     for unit in UNITS:
         score = find_metric(metric_of_unit(metric, unit))
@@ -205,8 +205,9 @@ def _score(
             elif arm == "threshold":
                 mask = apply_thresholds(probs.numpy(), thresholds[unit])
             else:
-                scale = temperature if arm == "rma" else None
-                mask = decode(held, ("rma",), DecodeOptions(metric, unit, axis, temperature=scale))[0]["rma"]
+                mask = decode_arms(probs, scaled[arm], arms_of(("rma",), DecodeOptions(metric, unit), axis))[
+                    "rma"
+                ].labels
             pairs = count_pairs(mask, label_map.array, axis)
             for label in range(1, max(len(probs), 2)):
                 parts = pairs.overlaps([label])

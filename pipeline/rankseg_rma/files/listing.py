@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rankseg_rma.checks import wrong
 
+_FETCH = "Fetch the content of the data set, or mend the link."
+
 
 def is_there(path: Path) -> bool:
     """Whether there is an entry of that name, be it a link to nowhere."""
@@ -41,8 +43,7 @@ def require_file(function: str, path: Path) -> None:
         return
     got, advice = str(path), ""
     if is_dangling(path):
-        got += f", a link to {os.readlink(path)}, which is not there"
-        advice = "Fetch the content of the data set, or mend the link."
+        got, advice = _word_link(path), _FETCH
     elif path.is_dir():
         got += ", a folder"
     raise FileNotFoundError(wrong(function, "path", "an existing file", got, advice=advice))
@@ -56,6 +57,9 @@ def refuse_dangling(function: str, folders: Sequence[Path]) -> None:
     """
     for folder in folders:
         if is_dangling(folder):
-            got = f"{folder}, a link to {os.readlink(folder)}, which is not there"
-            advice = "Fetch the content of the data set, or mend the link."
-            raise FileNotFoundError(wrong(function, "folder", "an existing folder", got, advice=advice))
+            got = _word_link(folder)
+            raise FileNotFoundError(wrong(function, "folder", "an existing folder", got, advice=_FETCH))
+
+
+def _word_link(path: Path) -> str:
+    return f"{path}, a link to {os.readlink(path)}, which is not there"

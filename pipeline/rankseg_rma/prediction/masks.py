@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankseg_rma.checks import wrong
-from rankseg_rma.decoder.arms import decode_arms, expect
+from rankseg_rma.decoder.arms import DecodedArm, Expectation, decode_arms, expect
 from rankseg_rma.decoder.temperature import scale_probabilities
 from rankseg_rma.files.listing import is_there
 from rankseg_rma.files.probabilities import Probabilities, read_kind, read_label_names, read_probabilities
@@ -37,12 +37,8 @@ def decode(
         unit="slice" they are means over the slices where the class is to be expected.
     """
     held, multilabel = probabilities.probs, probabilities.multilabel
-    scaled = scale_probabilities(held, options.temperature or 1.0, multilabel=multilabel, function="decode")
     axis = find_slice_axis(probabilities.affine, options.slice_axis) if options.unit == "slice" else -1
-    arms = arms_of(decoders, options, axis, multilabel=multilabel)
-    # Argmax needs no scaling, which keeps the order of the classes.
-    decoded = decode_arms(held, scaled, arms, multilabel=multilabel)
-    told = expect(scaled, decoded, options.metric, unit=options.unit, slice_axis=axis)
+    decoded, told = decode_and_expect("decode", held, decoders, options, axis, multilabel=multilabel)
     voxel_ml = voxel_volume_ml(probabilities.affine)
     # Of a single class and of overlapping ones, the first is foreground too.
     first = 0 if len(held) == 1 or multilabel else 1
@@ -54,6 +50,32 @@ def decode(
             row[f"volume_{name}_ml"] = int(told.counts[name][index]) * voxel_ml
         rows.append(row)
     return {name: arm.labels for name, arm in decoded.items()}, rows
+
+
+def decode_and_expect(
+    function: str,
+    probs: Any,
+    decoders: tuple[str, ...],
+    options: DecodeOptions,
+    slice_axis: int,
+    *,
+    multilabel: bool = False,
+) -> tuple[dict[str, DecodedArm], Expectation]:
+    """Masks of each decoder, and what the scaled probabilities expect of them.
+
+    Args:
+        function: who asks, for the messages.
+        probs: (class, *spatial) tensor before temperature.
+        decoders: some of "argmax" and "rma".
+        options: metric, unit, rules and temperature.
+        slice_axis: spatial axis of the slices, for unit="slice".
+        multilabel: the classes may overlap.
+    """
+    scaled = scale_probabilities(probs, options.temperature or 1.0, multilabel=multilabel, function=function)
+    arms = arms_of(decoders, options, slice_axis, multilabel=multilabel)
+    # Argmax needs no scaling, which keeps the order of the classes.
+    decoded = decode_arms(probs, scaled, arms, multilabel=multilabel)
+    return decoded, expect(scaled, decoded, options.metric, unit=options.unit, slice_axis=slice_axis)
 
 
 def decode_probabilities(

@@ -10,12 +10,10 @@ from PIL import Image
 from rankseg_rma.bundles.open import Bundle, require_exclusive
 from rankseg_rma.checks import wrong
 from rankseg_rma.datasets.card_kinds import ImageCard
-from rankseg_rma.decoder.arms import decode_arms, expect
-from rankseg_rma.decoder.temperature import scale_probabilities
 from rankseg_rma.files.images import read_image, write_classes
 from rankseg_rma.files.writing import replacing
-from rankseg_rma.prediction.masks import shared_columns, with_gain
-from rankseg_rma.prediction.policy import DecodeOptions, arms_of, tell_temperature
+from rankseg_rma.prediction.masks import decode_and_expect, shared_columns, with_gain
+from rankseg_rma.prediction.policy import DecodeOptions, tell_temperature
 from rankseg_rma.runs.outcome import Outcome, describe_failure
 from rankseg_rma.runs.progress import restart_peak_memory, track
 from rankseg_rma.tables.store import write_table
@@ -76,9 +74,7 @@ def _decode(
     from rankseg_rma.prediction.predict import predict_image
 
     probs = predict_image(bundle, read_image(path))
-    scaled = scale_probabilities(probs, options.temperature or 1.0, function="infer")
-    decoded = decode_arms(probs, scaled, arms_of(decoders, options, -1))
-    told = expect(scaled, decoded, options.metric, unit=options.unit, slice_axis=-1)
+    decoded, told = decode_and_expect("infer", probs, decoders, options, -1)
     rows = []
     for index in range(len(probs)):
         row: dict[str, Any] = {"class": index, "expected_pixels": float(told.mass[index])}

@@ -38,8 +38,6 @@ def predict_probabilities(bundle: Bundle, image: str | Path, *channels: Path) ->
     if bundle.kind == "image":
         expected = "one for volumes; this one is for photographs"
         raise ValueError(wrong("predict_probabilities", "bundle", expected, bundle.root, path=image))
-    for path in (image, *channels):
-        require_finite_volume("predict_probabilities", path)
     if bundle.kind == "slices":
         return _predict_slices(bundle, image)
     return _predict_volume(bundle, [Path(image), *channels])
@@ -49,6 +47,8 @@ def _predict_volume(bundle: Bundle, channels: Sequence[Path]) -> Probabilities:
     from monai.transforms import Invertd
     from monai.utils import convert_to_dst_type
 
+    for path in channels:
+        require_finite_volume("predict_probabilities", path)
     image = channels[0]
     grid = read_grid(image)
     _require_channels(bundle, grid.num_channels if len(channels) == 1 else len(channels), image)
@@ -80,6 +80,7 @@ def _predict_slices(bundle: Bundle, image: str | Path) -> Probabilities:
     from rankseg_rma.datasets.axial import from_axial, resize_image, to_axial
 
     volume = read_volume(image)
+    require_finite("predict_probabilities", volume.array, image)
     _require_channels(bundle, 1 if volume.array.ndim == 3 else len(volume.array), image)
     stack = to_axial(volume.array, volume.affine).astype(np.float32)  # (slice, row, column)
     probs = None
