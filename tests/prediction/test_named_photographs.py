@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from made_bundles import PHOTOGRAPHS, write_network
 from PIL import Image
-from test_unassigned import PHOTOGRAPHS, write_network
 
 from conftest import run
 from rankseg_rma.prediction.inputs import find_photographs

@@ -3,11 +3,11 @@
 import json
 import shutil
 
+import made_bundles
 import numpy as np
 import pandas
 import pytest
 import torch
-import yaml
 
 from conftest import run
 from rankseg_rma.bundles.open import open_bundle, require_exclusive
@@ -22,18 +22,7 @@ NAMES = ["whole", "core", "enhancing"]
 SIZES = [1000, 216, 64]
 AFFINE = np.diag([1.0, 2.0, 2.0, 1.0])
 LOGIT = float(np.log(0.953 / 0.047))
-CONFIG = {
-    "imports": ["$import torch"],
-    "label_names": NAMES,
-    "multilabel": True,
-    "device": "$torch.device('cpu')",
-    "network": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},
-    "preprocessing": {
-        "_target_": "Compose",
-        "transforms": [{"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True, "image_only": True}],
-    },
-    "inferer": {"_target_": "SimpleInferer"},
-}
+CONFIG = made_bundles.CONFIG | {"label_names": NAMES, "multilabel": True}
 
 
 def nested():
@@ -48,15 +37,8 @@ def nested():
 def write_network(root, config, num_classes=3, dimensions=3):
     """A bundle whose class c has the logit 2 LOGIT (image - c - 1/2): +-LOGIT where the image is next to it."""
     kernel = (1,) * dimensions
-    state = {
-        "weight": torch.full((num_classes, 1, *kernel), 2 * LOGIT),
-        "bias": -2 * LOGIT * (torch.arange(num_classes) + 0.5),
-    }
-    (root / "configs").mkdir(parents=True)
-    (root / "models").mkdir()
-    (root / "configs" / "inference.yaml").write_text(yaml.safe_dump(config))
-    torch.save(state, root / "models" / "model.pt")
-    return root
+    weight = torch.full((num_classes, 1, *kernel), 2 * LOGIT)
+    return made_bundles.write_network(root, config, weight, -2 * LOGIT * (torch.arange(num_classes) + 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +150,7 @@ def test_slices_of_a_2d_network_overlap_too(work, tmp_path):
     network = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
     inferer = {"_target_": "rankseg_rma.MultiScaleInferer", "roi_size": [16, 16], "flip": True}
     ready = {"_target_": "Compose", "transforms": [{"_target_": "EnsureTyped", "keys": "image"}]}
-    config = {**CONFIG, "imports": ["$import torch", "$import rankseg_rma"], "kind": "slices"}
+    config = {**CONFIG, "kind": "slices"}
     config |= {"network": network, "inferer": inferer, "preprocessing": ready}
     root = write_network(tmp_path / "bundle", config, dimensions=2)
     run("infer", "--bundle", root, "--input", work / "images", "--out", tmp_path / "out")

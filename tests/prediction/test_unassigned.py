@@ -7,6 +7,7 @@ import pandas
 import pytest
 import torch
 import yaml
+from made_bundles import CONFIG, PHOTOGRAPHS, write_network
 from PIL import Image
 
 from conftest import run
@@ -19,32 +20,6 @@ IMAGE = np.full((4, 4, 4), 1, np.float32)
 IMAGE[0, 0] = -1, -1, 0, 1
 UNCLAIMED = (0, 0, 2)
 EXPECTED = {"max_score": 2, "background": 0, "void": 255}
-CONFIG = {
-    "imports": ["$import torch", "$import rankseg_rma"],
-    "label_names": ["nothing", "thing"],
-    "device": "$torch.device('cpu')",
-    "network": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},
-    "preprocessing": {
-        "_target_": "Compose",
-        "transforms": [{"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True, "image_only": True}],
-    },
-    "inferer": {"_target_": "SimpleInferer"},
-}
-PHOTOGRAPHS = CONFIG | {
-    "kind": "image",
-    "label_names": ["red", "green", "blue"],
-    "network": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 3, "kernel_size": 1},
-    "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "EnsureTyped", "keys": "image"}]},
-    "inferer": {"_target_": "rankseg_rma.MultiScaleInferer", "roi_size": [4, 4]},
-}
-
-
-def write_network(root, config, weight):
-    for name in ("configs", "models"):
-        (root / name).mkdir(parents=True)
-    (root / "configs" / "inference.yaml").write_text(yaml.safe_dump(config))
-    torch.save({"weight": weight, "bias": torch.zeros(len(weight))}, root / "models" / "model.pt")
-    return root
 
 
 @pytest.fixture
